@@ -1,0 +1,66 @@
+# Aran. `make up` builds and starts; `make test` runs everything CI runs. `make help` lists the rest.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1-dev)
+TAGS    := grpcnotrace
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOLS   := $(CURDIR)/.cache/tools
+export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
+
+.PHONY: help up build generate check test unit journey kills security release clean tools bench-spine bench-embed bench-vector
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+up: build ## build, fetch the local model (once) and start the platform in ./aran-data
+	@bin/aran model pull smollm2-135m-instruct || true
+	@exec bin/aran up
+
+build: ## bin/aran (static) and bin/aran-llama
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/aran ./cmd/aran
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/aran-llama ./cmd/aran-llama
+
+generate: tools ## everything generated: protobuf, OpenAPI, reference pages, threat model page, handbook
+	@go run ./test/generate
+
+tools: $(TOOLS)/.made ## developer tools, at the versions in tools/
+
+$(TOOLS)/.made: tools/go.mod tools/go.sum tools/package-lock.json
+	@mkdir -p $(TOOLS) .cache/npm
+	cd tools && GOBIN=$(TOOLS) go install tool
+	cp tools/package.json tools/package-lock.json .cache/npm/ && cd .cache/npm && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+check: ## format, lint, contracts, generated-is-clean, architecture, threat model
+	@test/suite check 5 test/check
+
+test: unit journey kills security ## every suite, each with its budget (installs what it needs)
+
+unit: ## unit and contract tests, with the race detector
+	@test/suite unit 10 test/unit
+
+journey: build ## a user's way through the platform, with the official SDKs
+	@test/suite journey 10 test/journey/run
+
+kills: ## kill -9 at every fault point and at random
+	@test/suite kills 6 test/kill/run
+
+security: ## route walk, error table, hostile input
+	@test/suite security 5 test/security/run
+
+bench-spine: build ## start, memory, CPU, size, stop, added latency
+	@go run -tags $(TAGS) ./test/bench/spine
+
+bench-embed: ## the encoder: texts per CPU-second
+	@go test -run '^$$' -bench . -benchtime 2s ./service/infer/minilm
+
+bench-vector: ## nearest neighbours
+	@go test -run '^$$' -bench . ./platform/vector
+
+release: ## a tagged version in dist/<tag>/
+	@test/release
+
+clean: ## remove what was built
+	rm -rf bin dist .cache

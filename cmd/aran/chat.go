@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"aran/app"
+	"aran/client"
+)
+
+// clientFlags say which running platform to call, and as whom.
+func callPlatform(t terminal, name, usage string, args []string, more func(set func(name, value, help string) *string)) (*client.Client, []string, error) {
+	f := flags(t, name, usage)
+	url := f.String("url", "", "the platform's address (from the settings: "+app.Default().Gateway.Listen+")")
+	file := f.String("config", "", "path of aran.yaml")
+	data := f.String("data", "", "data directory whose admin.key is used")
+	if more != nil {
+		more(func(name, value, help string) *string { return f.String(name, value, help) })
+	}
+	rest, err := parse(f, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	set := map[string]string{}
+	if *data != "" {
+		set["data.dir"] = *data
+	}
+	cfg, err := app.Load(*file, set)
+	if err != nil {
+		return nil, nil, err
+	}
+	base, key, err := cfg.ClientAccess(*url)
+	if err != nil {
+		return nil, nil, err
+	}
+	return client.New(base, key.Reveal(), nil), rest, nil
+}
+
+func chat(ctx context.Context, t terminal, args []string) error {
+	var collections, model *string
+	c, words, err := callPlatform(t, "chat", "[--url URL] [--collections NAMES] [--model NAME] QUESTION", args, func(set func(name, value, help string) *string) {
+		collections = set("collections", "handbook", "collections to answer from, separated by commas")
+		model = set("model", "default", "model")
+	})
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		return fmt.Errorf("%w: aran chat takes a question", errUsage)
+	}
+	q := client.Question{Text: strings.Join(words, " "), Model: *model}
+	if *collections != "" {
+		q.Collections = strings.Split(*collections, ",")
+	}
+	out, err := c.Ask(ctx, q, func(text string) error {
+		_, err := fmt.Fprint(t.out, text)
+		return err
+	})
+	fmt.Fprintln(t.out)
+	if err != nil {
+		return err
+	}
+	for i, cite := range out.Citations {
+		fmt.Fprintf(t.out, "  [%d] %s  %s:%d-%d\n", i+1, cite.Title, cite.Document, cite.Start, cite.End)
+	}
+	_, err = fmt.Fprintf(t.err, "%s answered (%s); audit event %s\n", out.Model, out.Rung, out.Audit)
+	return err
+}

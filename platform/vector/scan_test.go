@@ -1,0 +1,89 @@
+package vector
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// Every kernel of this machine against float64, on lengths around each of their steps.
+func TestKernelsAgreeWithFloat64(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, k := range kernels() {
+		for dim := 1; dim <= 200; dim++ {
+			const n, guard = 5, 12345
+			q, rows := random(rnd, dim), random(rnd, n*dim)
+			out := make([]float32, n+1)
+			out[n] = guard
+			k.scan(q, rows, out[:n])
+			if out[n] != guard {
+				t.Fatalf("%s wrote past its results at dim %d", k.name, dim)
+			}
+			for i := range n {
+				var want, size float64
+				for j, v := range q {
+					p := float64(v) * float64(rows[i*dim+j])
+					want += p
+					size += math.Abs(p)
+				}
+				if d := math.Abs(float64(out[i]) - want); d > 1e-6*size {
+					t.Errorf("%s dim %d row %d: %v, want %v", k.name, dim, i, out[i], want)
+				}
+			}
+		}
+		k.scan([]float32{1}, nil, nil)
+	}
+}
+
+func TestEqualRowsScoreTheSame(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, k := range kernels() {
+		for _, dim := range []int{3, 100, 384} {
+			q, row := random(rnd, dim), random(rnd, dim)
+			var rows []float32
+			for range 9 {
+				rows = append(rows, row...)
+			}
+			out := make([]float32, 9)
+			k.scan(q, rows, out)
+			for i, s := range out {
+				if s != out[0] {
+					t.Errorf("%s dim %d: row %d scores %v, row 0 %v", k.name, dim, i, s, out[0])
+				}
+			}
+		}
+	}
+}
+
+func TestShortRowsPanicInsteadOfReadingOn(t *testing.T) {
+	for _, k := range kernels() {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s read past its rows", k.name)
+				}
+			}()
+			k.scan(make([]float32, 8), make([]float32, 15), make([]float32, 2))
+		}()
+	}
+}
+
+func random(rnd *rand.Rand, n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(rnd.NormFloat64())
+	}
+	return v
+}
+
+func BenchmarkDot384(b *testing.B) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	q, r, out := random(rnd, 384), random(rnd, 384), make([]float32, 1)
+	for _, k := range kernels() {
+		b.Run(k.name, func(b *testing.B) {
+			for b.Loop() {
+				k.scan(q, r, out)
+			}
+		})
+	}
+}

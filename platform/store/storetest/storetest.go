@@ -1,0 +1,249 @@
+// Package storetest is what every database behind platform/store must do alike.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"aran/platform/fault"
+	"aran/platform/store"
+)
+
+// Migrations make the one table that the suite uses.
+func Migrations() fstest.MapFS {
+	return fstest.MapFS{"0001_start.sql": {Data: []byte(`CREATE TABLE probe_thing (id TEXT PRIMARY KEY, n BIGINT NOT NULL, b {{blob}}); CREATE TABLE probe_part (thing TEXT NOT NULL REFERENCES probe_thing (id))`)}}
+}
+
+const (
+	insert = `INSERT INTO probe_thing (id, n, b) VALUES ($1, $2, $3)`
+	count  = `SELECT COUNT(*) FROM probe_thing`
+)
+
+func add(ctx context.Context, db *store.DB, id string, n int64) error {
+	return db.Tx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(ctx, insert, id, n, []byte{0, 1, 255})
+		return err
+	})
+}
+
+func things(t *testing.T, db *store.DB) (n int) {
+	t.Helper()
+	if err := db.QueryRow(t.Context(), count).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Run runs the suite. open returns a database of service "probe" with Migrations, empty at the first call of a subtest
+// and the same one at later calls with the same t.
+func Run(t *testing.T, open func(t *testing.T) *store.DB) {
+	t.Run("values come back as they went in", func(t *testing.T) { values(t, open(t)) })
+	t.Run("an error undoes only its own transaction", func(t *testing.T) { alone(t, open(t)) })
+	t.Run("a panic undoes its own transaction and reaches its caller", func(t *testing.T) { panics(t, open(t)) })
+	t.Run("concurrent writers", func(t *testing.T) { concurrent(t, open(t)) })
+	t.Run("constraints", func(t *testing.T) { constraints(t, open(t)) })
+	t.Run("outbox", func(t *testing.T) { outbox(t, open(t)) })
+	t.Run("inbox", func(t *testing.T) { inbox(t, open(t)) })
+	t.Run("a cancelled transaction does nothing", func(t *testing.T) { cancelled(t, open(t)) })
+}
+
+func values(t *testing.T, db *store.DB) {
+	at := time.Now().UnixMicro()
+	if err := add(t.Context(), db, "வணக்கம்", at); err != nil {
+		t.Fatal(err)
+	}
+	var id string
+	var n int64
+	var b []byte
+	if err := db.QueryRow(t.Context(), `SELECT id, n, b FROM probe_thing WHERE id = $1`, "வணக்கம்").Scan(&id, &n, &b); err != nil || n != at || len(b) != 3 || b[2] != 255 {
+		t.Errorf("read %q %d %v, %v", id, n, b, err)
+	}
+	if err := db.QueryRow(t.Context(), `SELECT id FROM probe_thing WHERE id = $1`, "x").Scan(&id); !store.NoRows(err) {
+		t.Errorf("a row that is not there: %v", err)
+	}
+}
+
+func alone(t *testing.T, db *store.DB) {
+	broken := errors.New("broken")
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			err := db.Tx(t.Context(), func(tx *store.Tx) error {
+				if _, err := tx.Exec(t.Context(), insert, fmt.Sprint(i), i, nil); err != nil {
+					return err
+				}
+				if i%2 == 1 {
+					return broken
+				}
+				return nil
+			})
+			if (i%2 == 1) != errors.Is(err, broken) {
+				t.Errorf("transaction %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := things(t, db); n != 10 {
+		t.Errorf("%d rows, want the 10 of the good transactions", n)
+	}
+}
+
+func panics(t *testing.T, db *store.DB) {
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = db.Tx(t.Context(), func(tx *store.Tx) error { //nolint:errcheck // it panics
+			if _, err := tx.Exec(t.Context(), insert, "p", 1, nil); err != nil {
+				t.Error(err)
+			}
+			panic("bug")
+		})
+	}()
+	if n := things(t, db); n != 0 {
+		t.Errorf("%d rows after the panic", n)
+	}
+	if err := add(t.Context(), db, "after", 1); err != nil {
+		t.Errorf("the writer did not survive: %v", err)
+	}
+}
+
+func concurrent(t *testing.T, db *store.DB) {
+	const writers, each = 16, 20
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				if err := add(t.Context(), db, fmt.Sprint(w, "-", i), 1); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := things(t, db); n != writers*each {
+		t.Errorf("%d rows, want %d", n, writers*each)
+	}
+}
+
+func constraints(t *testing.T, db *store.DB) {
+	if err := add(t.Context(), db, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	err := add(t.Context(), db, "a", 2)
+	if !store.IsUnique(err) || fault.KindOf(err) != fault.Conflict {
+		t.Errorf("the same key twice: %v", err)
+	}
+	err = db.Tx(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(t.Context(), `INSERT INTO probe_part (thing) VALUES ($1)`, "nobody")
+		return err
+	})
+	if fault.KindOf(err) != fault.Conflict || store.IsUnique(err) {
+		t.Errorf("a reference to nothing: %v", err)
+	}
+	err = db.Tx(t.Context(), func(tx *store.Tx) error {
+		return tx.ExecOne(t.Context(), `UPDATE probe_thing SET n = $1 WHERE id = $2`, 3, "nobody")
+	})
+	if fault.KindOf(err) != fault.Conflict {
+		t.Errorf("ExecOne that changes nothing: %v", err)
+	}
+}
+
+func outbox(t *testing.T, db *store.DB) {
+	broken := errors.New("broken")
+	emit := func(id string, fail error) error {
+		return db.Tx(t.Context(), func(tx *store.Tx) error {
+			if err := tx.Emit(t.Context(), store.Event{ID: id, Type: "aran.probe.done.v1", Data: map[string]int{"n": 1}}); err != nil {
+				return err
+			}
+			return fail
+		})
+	}
+	if err := emit("e1", nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-db.Committed():
+	case <-time.After(5 * time.Second):
+		t.Error("nobody was woken")
+	}
+	if err := emit("e2", broken); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	pending, err := db.Pending(t.Context(), 10)
+	if err != nil || len(pending) != 1 || pending[0].ID != "e1" {
+		t.Fatalf("pending %v, %v: want the committed event only", pending, err)
+	}
+	if err := db.MarkSent(t.Context(), []int64{pending[0].Sequence}); err != nil {
+		t.Fatal(err)
+	}
+	if pending, err = db.Pending(t.Context(), 10); err != nil || len(pending) != 0 {
+		t.Errorf("pending after sending: %v, %v", pending, err)
+	}
+	if err := db.Replay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if pending, err = db.Pending(t.Context(), 10); err != nil || len(pending) != 1 {
+		t.Errorf("pending after replay: %v, %v", pending, err)
+	}
+	if err := emit("e3", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.MarkSent(t.Context(), []int64{pending[0].Sequence}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Prune(t.Context(), time.Now().Add(time.Second), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.Unsent(t.Context()); err != nil || n != 1 {
+		t.Errorf("%d unsent after pruning, %v: what was not sent must stay", n, err)
+	}
+	foreign := db.Tx(t.Context(), func(tx *store.Tx) error {
+		return tx.Emit(t.Context(), store.Event{Type: "aran.other.done.v1"})
+	})
+	if foreign == nil {
+		t.Error("an event of another service was taken")
+	}
+}
+
+func inbox(t *testing.T, db *store.DB) {
+	see := func(consumer string, fail error) (fresh bool, err error) {
+		err = db.Tx(t.Context(), func(tx *store.Tx) error {
+			f, err := tx.Seen(t.Context(), consumer, "e1")
+			fresh = f
+			return errors.Join(err, fail)
+		})
+		return fresh, err
+	}
+	broken := errors.New("broken")
+	if fresh, err := see("a", broken); !fresh || !errors.Is(err, broken) {
+		t.Errorf("first: %v, %v", fresh, err)
+	}
+	if fresh, err := see("a", nil); !fresh || err != nil {
+		t.Errorf("again after an undone effect: fresh %v, %v", fresh, err)
+	}
+	if fresh, err := see("a", nil); fresh || err != nil {
+		t.Errorf("the same event twice: fresh %v, %v", fresh, err)
+	}
+	if fresh, err := see("b", nil); !fresh || err != nil {
+		t.Errorf("another consumer: fresh %v, %v", fresh, err)
+	}
+}
+
+func cancelled(t *testing.T, db *store.DB) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := add(ctx, db, "c", 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if n := things(t, db); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}

@@ -1,63 +1,171 @@
 // Package bus carries events between services on NATS JetStream, embedded or remote.
+//
+// It owns the way of an event from the outbox of one service (Relay) to the handlers of others: Subscribe for
+// work, which one replica does, once in effect; Broadcast for what every replica must hear. It never drops an
+// event: what a handler cannot do is tried again with growing pauses and then kept as a dead letter, and when
+// the stream is full, events wait in their outbox. A caller must know: events come at least once and not
+// strictly in order; the inbox row that Subscribe writes in the handler's own transaction makes it once.
 package bus
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"aran/platform/store"
 )
 
-// Server is the embedded JetStream server of `aran up`.
-type Server struct{}
+const scope = "aran/platform/bus"
 
-// StartServer starts an embedded server with its files in dir; it listens nowhere.
-func StartServer(ctx context.Context, dir string, log *slog.Logger) (*Server, error) {
-	panic("not built")
+// Conn is one service's connection. Safe for concurrent use.
+type Conn struct {
+	service string
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	log     *slog.Logger
+	tracer  trace.Tracer
+	meters  meters
+
+	life   context.Context // of handlers and relays, from Connect to the end of Close
+	cancel context.CancelFunc
+	relays sync.WaitGroup
+	halt   chan struct{} // closed when relays should make a last round and end
+
+	mu        sync.Mutex
+	closed    bool
+	consumers []*consumer
+	listeners []jetstream.ConsumeContext
+	outboxes  []*store.DB
 }
 
-// Stop ends the server after its clients.
-func (s *Server) Stop(ctx context.Context) error { panic("not built") }
+type meters struct {
+	published, handled metric.Int64Counter
+	took               metric.Float64Histogram
+}
 
-// Conn is one service's connection.
-type Conn struct{}
+func newMeters() meters {
+	m := otel.Meter(scope)
+	var out meters
+	var errs [3]error
+	out.published, errs[0] = m.Int64Counter("aran_bus_published_total", metric.WithDescription("Events sent from an outbox, by service and outcome."))
+	out.handled, errs[1] = m.Int64Counter("aran_bus_handled_total", metric.WithDescription("Events handled, by consumer and outcome."))
+	out.took, errs[2] = m.Float64Histogram("aran_bus_handle_seconds", metric.WithUnit("s"), metric.WithDescription("Time from an event's arrival to its commit, by consumer."))
+	if err := errors.Join(errs[:]...); err != nil {
+		otel.Handle(err)
+	}
+	return out
+}
 
 // Connect connects a service to an embedded server.
 func Connect(ctx context.Context, s *Server, service string, log *slog.Logger) (*Conn, error) {
-	panic("not built")
+	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(service), nats.MaxReconnects(-1),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.LogAttrs(context.Background(), slog.LevelWarn, "bus connection", slog.String("service", service), slog.String("error", err.Error()))
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("connect %s to the bus: %w", service, err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(2*relayBatch), jetstream.WithPublishAsyncTimeout(pubTimeout))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect %s to the bus: %w", service, err)
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return &Conn{
+		service: service, nc: nc, js: js, log: log, tracer: otel.Tracer(scope), meters: newMeters(),
+		life: life, cancel: cancel, halt: make(chan struct{}),
+	}, nil
 }
 
-// Event is a received CloudEvents 1.0 event (structured JSON on the wire).
-type Event struct {
-	ID, Type, Source, Tenant, Actor, Subject string
-	Time                                     time.Time
-	Data                                     json.RawMessage
-	Attempt                                  int // 1 for the first delivery
+// errClosed answers what comes after Close.
+var errClosed = errors.New("the bus connection is closed") //nolint:gochecknoglobals // an error constant
+
+// Close stops consumers, waits for handlers in hand, then the relay (which sends what is still in the outbox),
+// then the connection. When ctx ends, what is still running is cancelled: nothing is lost, some comes again.
+func (c *Conn) Close(ctx context.Context) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	consumers, listeners := c.consumers, c.listeners
+	c.mu.Unlock()
+
+	for _, l := range listeners {
+		l.Stop()
+	}
+	for _, w := range consumers {
+		w.stop()
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, w := range consumers {
+			w.wait()
+		}
+		for _, l := range listeners {
+			<-l.Closed()
+		}
+		close(c.halt)
+		c.relays.Wait()
+	}()
+	var err error
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("close bus of %s: %w", c.service, ctx.Err())
+	}
+	c.cancel()
+	select {
+	case <-ended:
+	case <-time.After(cancelGrace):
+	}
+	c.nc.Close()
+	return err
 }
 
-// Work is a subscription of which each event reaches one replica, once in effect.
-type Work struct {
-	Name        string   // durable name, unique within the service
-	Types       []string // event types; "aran.chat.>" for all of a service's
-	DB          *store.DB
-	Handle      func(ctx context.Context, tx *store.Tx, e Event) error // runs in the transaction that also writes the inbox row
-	Concurrency int                                                    // events in hand at once; 0 means 8
-	MaxDeliver  int                                                    // then it becomes a dead letter; 0 means 10
+// Pending counts what this connection still has to do: events in its outboxes, and events that its work
+// subscriptions have not finished.
+func (c *Conn) Pending(ctx context.Context) (int, error) {
+	c.mu.Lock()
+	consumers, outboxes := c.consumers, c.outboxes
+	c.mu.Unlock()
+	n := 0
+	for _, db := range outboxes {
+		unsent, err := db.Unsent(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("look at the outbox: %w", err)
+		}
+		n += unsent
+	}
+	for _, w := range consumers {
+		info, err := w.js.Info(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("look at %s: %w", w.durable, err)
+		}
+		n += int(info.NumPending) + info.NumAckPending //nolint:gosec // far below 2^63
+	}
+	return n, nil
 }
 
-// Subscribe starts a work subscription; Close stops what it started. ctx bounds only the set-up.
-func (c *Conn) Subscribe(ctx context.Context, w Work) error { panic("not built") }
+const (
+	cancelGrace = time.Second // for handlers to notice
+	pubTimeout  = 5 * time.Second
+)
 
-// Broadcast calls handle for each event of the types from now on, in every replica. Not durable.
-func (c *Conn) Broadcast(ctx context.Context, types []string, handle func(ctx context.Context, e Event)) error {
-	panic("not built")
+func (c *Conn) count(m metric.Int64Counter, n int, who, outcome string) {
+	m.Add(c.life, int64(n), metric.WithAttributes(attribute.String("name", who), attribute.String("outcome", outcome)))
 }
 
-// Relay publishes the outbox of db until Close; it wakes on commit and polls slowly. Replay marks all kept rows
-// unsent first (after an unclean start).
-func (c *Conn) Relay(ctx context.Context, db *store.DB, replay bool) error { panic("not built") }
-
-// Close stops consumers, waits for handlers in hand, then the relay, then the connection.
-func (c *Conn) Close(ctx context.Context) error { panic("not built") }
+func since(t time.Time) float64 { return time.Since(t).Seconds() }

@@ -1,0 +1,157 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"aran/platform/fault"
+	"aran/platform/store"
+)
+
+const (
+	relayBatch = 256
+	relayPoll  = 5 * time.Second     // commits wake the relay; this is for what a signal missed
+	relayPause = time.Second         // after a failure
+	keepSent   = 5 * time.Minute     // sent rows stay for longer than the server needs to sync its files
+	keepSeen   = 30 * 24 * time.Hour // inbox rows stay for as long as a consumer may be away
+	pruneEvery = time.Minute
+	lastRound  = 2 * time.Second
+)
+
+// Relay publishes the outbox of db until Close; it wakes on commit and polls slowly. Replay marks all kept rows
+// unsent first (after an unclean start).
+func (c *Conn) Relay(ctx context.Context, db *store.DB, replay bool) error { //nolint:revive // the flag says what the process met at its start
+	if replay {
+		if err := db.Replay(ctx); err != nil {
+			return fmt.Errorf("replay the outbox of %s: %w", c.service, err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	c.outboxes = append(c.outboxes, db)
+	c.relays.Go(func() { c.relay(db) })
+	return nil
+}
+
+func (c *Conn) relay(db *store.DB) {
+	pruned := time.Now()
+	for {
+		wait := relayPoll
+		if err := c.drain(c.life, db); err != nil && c.life.Err() == nil {
+			c.log.LogAttrs(c.life, slog.LevelWarn, "outbox not sent", slog.String("service", c.service), slog.String("error", err.Error()))
+			wait = relayPause
+		}
+		if time.Since(pruned) > pruneEvery {
+			pruned = time.Now()
+			if err := db.Prune(c.life, pruned.Add(-keepSent), pruned.Add(-keepSeen)); err != nil && c.life.Err() == nil {
+				c.log.LogAttrs(c.life, slog.LevelWarn, "outbox not pruned", slog.String("service", c.service), slog.String("error", err.Error()))
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-db.Committed():
+		case <-timer.C:
+		case <-c.life.Done():
+			timer.Stop()
+			return
+		case <-c.halt:
+			timer.Stop()
+			ctx, cancel := context.WithTimeout(c.life, lastRound)
+			defer cancel()
+			if err := c.drain(ctx, db); err != nil {
+				c.log.LogAttrs(c.life, slog.LevelWarn, "events stay in the outbox until the next start", slog.String("service", c.service), slog.String("error", err.Error()))
+			}
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// drain sends until the outbox holds nothing unsent.
+func (c *Conn) drain(ctx context.Context, db *store.DB) error {
+	for {
+		rows, err := db.Pending(ctx, relayBatch)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := c.send(ctx, db, rows); err != nil {
+			return err
+		}
+	}
+}
+
+// send publishes rows in their order, all at once, and marks those that the server has.
+func (c *Conn) send(ctx context.Context, db *store.DB, rows []store.Outgoing) error {
+	var errs []error
+	acks := make([]jetstream.PubAckFuture, 0, len(rows))
+	sent := make([]int64, 0, len(rows))
+	for _, row := range rows {
+		ack, err := c.publish(ctx, row)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("publish %s: %w", row.ID, err))
+			break // those after it wait, to keep their order
+		}
+		acks = append(acks, ack)
+	}
+	for i, ack := range acks {
+		if err := settled(ctx, ack); err != nil {
+			errs = append(errs, fmt.Errorf("publish %s: %w", rows[i].ID, err))
+			continue
+		}
+		sent = append(sent, rows[i].Sequence)
+	}
+	fault.Point("bus.published")
+	c.count(c.meters.published, len(sent), c.service, "sent")
+	if failed := len(rows) - len(sent); failed > 0 {
+		c.count(c.meters.published, failed, c.service, "failed")
+	}
+	if len(sent) > 0 {
+		if err := db.MarkSent(ctx, sent); err != nil {
+			errs = append(errs, fmt.Errorf("mark as sent: %w", err))
+		}
+		fault.Point("bus.marked")
+	}
+	return errors.Join(errs...)
+}
+
+// publish hands a row to the server under the event's id, by which it knows duplicates. A row that is no event
+// could never be sent and would hold up the others: it becomes a dead letter.
+func (c *Conn) publish(ctx context.Context, row store.Outgoing) (jetstream.PubAckFuture, error) {
+	if _, err := Decode(row.Payload); err != nil {
+		c.log.LogAttrs(ctx, slog.LevelError, "the outbox holds what is no event", slog.String("service", c.service), slog.String("event", row.ID), slog.String("error", err.Error()))
+		return nil, c.keepDead(ctx, DeadLetter{
+			Consumer: c.service + outboxLetters, Event: row.ID, Type: row.Type, Kind: fault.Invalid.String(), Code: "malformed_event",
+			Reason: cut(err.Error(), maxReason), Attempts: 1, At: time.Now().UTC(), Raw: row.Payload,
+		})
+	}
+	return c.js.PublishMsgAsync(&nats.Msg{Subject: row.Type, Data: row.Payload, Header: nats.Header{
+		"Content-Type": []string{"application/cloudevents+json"},
+	}}, jetstream.WithMsgID(row.ID))
+}
+
+// outboxLetters ends the consumer's name of a dead letter that never left the outbox.
+const outboxLetters = "_outbox"
+
+// settled waits for the server's answer; none is needed for a row that became a dead letter.
+func settled(ctx context.Context, ack jetstream.PubAckFuture) error {
+	if ack == nil {
+		return nil
+	}
+	select {
+	case <-ack.Ok():
+		return nil
+	case err := <-ack.Err():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

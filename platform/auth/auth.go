@@ -1,9 +1,14 @@
 // Package auth says who is calling: internal identities, the tokens that carry them, and the form of API keys.
+//
+// An identity is good for one service (audience), from one calling service (authorised party), for minutes.
+// The package signs, verifies and exchanges; who may do what is the services' own decision, by scope.
 package auth
 
 import (
 	"context"
-	"time"
+	"slices"
+
+	"aran/platform/fault"
 )
 
 // Identity is a verified caller, from the edge to the last service.
@@ -36,64 +41,38 @@ const (
 )
 
 // Has reports whether the identity holds the scope.
-func (id Identity) Has(scope string) bool { panic("not built") }
+func (id Identity) Has(scope string) bool {
+	return slices.Contains(id.Scopes, scope) || slices.Contains(id.Scopes, ScopeAll)
+}
 
 // Require returns a fault.Denied that names the missing scope.
-func (id Identity) Require(scope string) error { panic("not built") }
+func (id Identity) Require(scope string) error {
+	if id.Has(scope) {
+		return nil
+	}
+	return fault.New(fault.Denied, "scope_missing", "This needs the scope %q, which the credential does not have.", scope)
+}
+
+type contextKey struct{}
+
+type carried struct {
+	id    Identity
+	token string
+}
 
 // From returns the identity that a handler was called with; the zero Identity when there is none (it has no scopes).
-func From(ctx context.Context) Identity { panic("not built") }
+func From(ctx context.Context) Identity {
+	c, _ := ctx.Value(contextKey{}).(carried)
+	return c.id
+}
 
 // With puts an identity, and the token that carried it, into a context.
-func With(ctx context.Context, id Identity, token string) context.Context { panic("not built") }
+func With(ctx context.Context, id Identity, token string) context.Context {
+	return context.WithValue(ctx, contextKey{}, carried{id, token})
+}
 
 // Token returns the internal token that the handler was called with, for exchange.
-func Token(ctx context.Context) string { panic("not built") }
-
-// Issuer signs internal tokens (EdDSA, RFC 8037). Only user has one.
-type Issuer struct{}
-
-// SigningKey is an Ed25519 key with its id.
-type SigningKey struct {
-	ID      string
-	Private []byte // seed, 32 bytes
-	Created time.Time
+func Token(ctx context.Context) string {
+	c, _ := ctx.Value(contextKey{}).(carried)
+	return c.token
 }
-
-// NewIssuer signs with the first key and publishes all of them.
-func NewIssuer(issuer string, keys []SigningKey) (*Issuer, error) { panic("not built") }
-
-// Mint signs an identity for its Audience.
-func (i *Issuer) Mint(id Identity, ttl time.Duration) (string, error) { panic("not built") }
-
-// JWKS is the public part of the keys (RFC 7517).
-func (i *Issuer) JWKS() ([]byte, error) { panic("not built") }
-
-// Verifier checks internal tokens for one audience. It fetches keys when it meets an unknown key id, at most once a second.
-type Verifier struct{}
-
-// NewVerifier verifies tokens for audience with the keys that fetch returns (a JWK Set).
-func NewVerifier(audience string, fetch func(ctx context.Context) ([]byte, error)) *Verifier {
-	panic("not built")
-}
-
-// Verify returns the identity of a token, or fault.Unauthenticated. peer is the calling service as the
-// transport knows it; a token whose azp differs is refused.
-func (v *Verifier) Verify(ctx context.Context, token, peer string) (Identity, error) {
-	panic("not built")
-}
-
-// Source gives the token to call another service with; it caches until shortly before the end.
-type Source interface {
-	// Token returns a token for audience: the caller's own identity (from ctx), exchanged.
-	Token(ctx context.Context, audience string) (string, error)
-}
-
-// NewAPIKey makes a key: aran_live_ or aran_test_, 32 random base62 characters, 6 of CRC-32 in base62 (so that scanners and typos are told apart from keys).
-func NewAPIKey(test bool) string { panic("not built") }
-
-// CheckAPIKey reports whether the form and checksum are right, without looking it up.
-func CheckAPIKey(key string) bool { panic("not built") }
-
-// HashAPIKey is what the database holds: SHA-256 of the key (it has 190 bits of its own, so no slow hash is needed).
-func HashAPIKey(key string) []byte { panic("not built") }

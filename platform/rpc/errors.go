@@ -183,7 +183,10 @@ const problemType = "application/problem+json"
 
 // Problem writes err as application/problem+json with its status, Retry-After, and the request id; what an Internal fault's cause is, it does not say.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
-	p := newProblem(err, RequestID(r.Context()))
+	writeProblem(w, r, newProblem(err, RequestID(r.Context())))
+}
+
+func writeProblem(w http.ResponseWriter, r *http.Request, p *problem) {
 	h := w.Header()
 	for k, v := range p.header {
 		h[k] = v

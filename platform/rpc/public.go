@@ -274,26 +274,13 @@ func (p *Public) unserved(w http.ResponseWriter, r *http.Request, h http.Handler
 	h.ServeHTTP(&probe, r)
 	if probe.code == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", probe.header.Get("Allow"))
-		problemWithStatus(w, r, http.StatusMethodNotAllowed, fault.New(fault.Invalid, "method_not_allowed", "%s is not possible here; possible: %s.", r.Method, probe.header.Get("Allow")))
+		no := newProblem(fault.New(fault.Invalid, "method_not_allowed", "%s is not possible here; possible: %s.", r.Method, probe.header.Get("Allow")), RequestID(r.Context()))
+		no.Status, no.Title = http.StatusMethodNotAllowed, "Method not allowed"
+		writeProblem(w, r, no)
 		return
 	}
 	Problem(w, r, fault.New(fault.Missing, "no_such_route", "There is no %s here.", r.URL.Path))
 }
-
-func problemWithStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
-	Problem(statusWriter{w, status}, r, err)
-}
-
-// statusWriter answers with another status than the fault's own.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (s statusWriter) WriteHeader(int) { s.ResponseWriter.WriteHeader(s.status) }
-
-// Unwrap lets http.ResponseController through.
-func (s statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // statusProbe keeps what the mux would have answered.
 type statusProbe struct {

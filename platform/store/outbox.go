@@ -56,6 +56,7 @@ type texts struct {
 	own                                                                   []string
 	migrations, migrated                                                  string
 	emit, pending, sentOne, replay, prune, seen, pruneInbox, pendingCount string
+	remembered, remember, forget                                          string
 }
 
 func textsFor(service string) texts {
@@ -67,6 +68,7 @@ func textsFor(service string) texts {
 			t.Replace(`CREATE INDEX IF NOT EXISTS $S_outbox_unsent ON $S_outbox (sequence) WHERE sent IS NULL`),
 			t.Replace(`CREATE TABLE IF NOT EXISTS $S_inbox (consumer TEXT NOT NULL, event TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (consumer, event))`),
 			t.Replace(`CREATE INDEX IF NOT EXISTS $S_inbox_at ON $S_inbox (at)`),
+			t.Replace(`CREATE TABLE IF NOT EXISTS $S_idempotency (scope TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, answer BLOB NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (scope, key))`),
 		},
 		migrations:   t.Replace(`SELECT name, sha256 FROM $S_migration`),
 		migrated:     t.Replace(`INSERT INTO $S_migration (name, sha256, at) VALUES ($1, $2, $3)`),
@@ -77,6 +79,9 @@ func textsFor(service string) texts {
 		prune:        t.Replace(`DELETE FROM $S_outbox WHERE sent IS NOT NULL AND sent < $1`),
 		seen:         t.Replace(`INSERT INTO $S_inbox (consumer, event, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`),
 		pruneInbox:   t.Replace(`DELETE FROM $S_inbox WHERE at < $1`),
+		remembered:   t.Replace(`SELECT request, answer FROM $S_idempotency WHERE scope = $1 AND key = $2`),
+		remember:     t.Replace(`INSERT INTO $S_idempotency (scope, key, request, answer, at) VALUES ($1, $2, $3, $4, $5)`),
+		forget:       t.Replace(`DELETE FROM $S_idempotency WHERE at < $1`),
 		pendingCount: t.Replace(`SELECT COUNT(*) FROM $S_outbox WHERE sent IS NULL`),
 	}
 }
@@ -187,6 +192,9 @@ func (db *DB) Replay(ctx context.Context) error {
 func (db *DB) Prune(ctx context.Context, outboxBefore, inboxBefore time.Time) error {
 	return db.Tx(ctx, func(tx *Tx) error {
 		if _, err := tx.Exec(ctx, db.text.prune, outboxBefore.UnixMicro()); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, db.text.forget, time.Now().Add(-rememberedFor).UnixMicro()); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, db.text.pruneInbox, inboxBefore.UnixMicro())

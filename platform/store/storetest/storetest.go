@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 	t.Run("constraints", func(t *testing.T) { constraints(t, open(t)) })
 	t.Run("outbox", func(t *testing.T) { outbox(t, open(t)) })
 	t.Run("inbox", func(t *testing.T) { inbox(t, open(t)) })
+	t.Run("idempotency keys", func(t *testing.T) { idempotency(t, open(t)) })
 	t.Run("a cancelled transaction does nothing", func(t *testing.T) { cancelled(t, open(t)) })
 }
 
@@ -245,5 +246,38 @@ func cancelled(t *testing.T, db *store.DB) {
 	}
 	if n := things(t, db); n != 0 {
 		t.Errorf("%d rows", n)
+	}
+}
+
+func idempotency(t *testing.T, db *store.DB) {
+	once := func(key, request string) (answer string, err error) {
+		err = db.Tx(t.Context(), func(tx *store.Tx) error {
+			old, err := tx.Replay(t.Context(), "t1/make", key, []byte(request))
+			if err != nil || old != nil {
+				answer = "again " + string(old)
+				return err
+			}
+			answer = "first"
+			return tx.Remember(t.Context(), "t1/make", key, []byte(request), []byte(request+" done"))
+		})
+		return answer, err
+	}
+	for _, c := range []struct {
+		key, request, want string
+		kind               fault.Kind
+	}{
+		{"k", "a", "first", 0},
+		{"k", "a", "again a done", 0},
+		{"k", "b", "", fault.Conflict},
+		{"", "a", "first", 0},
+		{"", "a", "first", 0},
+	} {
+		got, err := once(c.key, c.request)
+		if c.kind != 0 && fault.KindOf(err) == c.kind {
+			continue
+		}
+		if err != nil || got != c.want {
+			t.Errorf("key %q, request %q: %q, %v", c.key, c.request, got, err)
+		}
 	}
 }

@@ -88,7 +88,9 @@ func Decode(b []byte) (Event, error) {
 		if err != nil {
 			return Event{}, fmt.Errorf("decode event: %w", err)
 		}
-		e.Time = t.UTC().Truncate(time.Microsecond)
+		if e.Time = t.UTC().Truncate(time.Microsecond); e.Time.Year() < 1970 || e.Time.Year() > 9999 {
+			return Event{}, fmt.Errorf("decode event: the year %d", e.Time.Year())
+		}
 	}
 	return e, nil
 }

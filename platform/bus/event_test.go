@@ -26,6 +26,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"spaces in the type":   {`aran.farm.grown.v1`, `aran.farm. grown`},
 		"an empty part":        {`aran.farm.grown.v1`, `aran..grown`},
 		"no such time":         {`2026-01-02T`, `2026-13-02T`},
+		"before all events":    {`2026-01-02T`, `0000-01-01T`},
 		"a line in the tenant": {`"arantenant":"t"`, `"arantenant":"t\nx"`},
 		"a long actor":         {`"aranactor":"a"`, `"aranactor":"` + strings.Repeat("a", 1025) + `"`},
 		"too much data":        {`{"n":1}`, `"` + strings.Repeat("x", 50<<10) + `"`},
@@ -45,6 +46,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"aran/farm","type":"aran.farm.grown.v1","time":"2026-01-02T03:04:05.000006+02:00","subject":"s","arantenant":"t","aranactor":"a","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","data":{"n":1}}`))
 	f.Add([]byte(`{"specversion":"1.0","id":"\u2028<&>","source":"x","type":"aran.a","data":null}`))
 	f.Add([]byte(`{"SPECVERSION":"1.0","Id":"x","source":"x","type":"aran.a","data": [1, 2 ]}`))
+	f.Add([]byte(`{"specversion":"1.0","id":"0","source":"0","type":"aran.0","time":"0000-01-01T00:00:00+01:00"}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := bus.Decode(b)

@@ -5,7 +5,14 @@
 // Vectors of different digests must not be compared.
 package minilm
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
 
 // What the model is.
 const (
@@ -20,34 +27,124 @@ type Embedding struct {
 	Truncated bool      // the text went on after the window
 }
 
-// Token is one word piece and where it stands in the text: text[Start:End].
-type Token struct {
-	ID         int32
-	Start, End int // byte offsets
+// Encoder turns texts into vectors. Safe for concurrent use: it computes on no more processors
+// than GOMAXPROCS was when it was loaded, whoever calls; others wait.
+type Encoder struct {
+	tok   *Tokenizer
+	model func() (*model, error) // checked and laid out at first use
+	fast  kernel
+	slots chan struct{} // one for each pass that may run
+	spare sync.Pool     // of *scratch, about 5 MB each
 }
 
-// Encoder turns texts into vectors. Safe for concurrent use.
-type Encoder struct{}
+// Load returns the packed model's encoder. It is quick and touches little memory: the weights
+// are checked and laid out at the first Encode.
+func Load() (*Encoder, error) {
+	words, rules, weights, err := sections(packed)
+	if err != nil {
+		return nil, err
+	}
+	return &Encoder{
+		tok: &Tokenizer{tables: sync.OnceValue(func() tables { return mustTables(words, rules) })},
+		model: sync.OnceValues(func() (*model, error) {
+			if err := verify(packed); err != nil {
+				return nil, err
+			}
+			return newModel(weights), nil
+		}),
+		fast:  fastest(),
+		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		spare: sync.Pool{New: func() any { return newScratch() }},
+	}, nil
+}
 
-// Load checks the packed model and returns its encoder. The weights expand at the first Encode.
-func Load() (*Encoder, error) { panic("not built") }
-
-// Encode returns one embedding for each text, in order. It stops early when ctx ends.
+// Encode returns one embedding for each text, in order. It stops early when ctx ends. A text's
+// vector does not depend on the others.
 func (e *Encoder) Encode(ctx context.Context, texts []string) ([]Embedding, error) {
-	panic("not built")
+	m, err := e.model()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Embedding, len(texts))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(cap(e.slots))
+	for _, b := range e.batches(texts, out) {
+		g.Go(func() error { return e.pass(ctx, m, b, out) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("encode %d texts: %w", len(texts), err)
+	}
+	return out, nil
+}
+
+// batch is some texts whose tokens go through the model together.
+type batch struct {
+	ids   []int32
+	texts []int    // which they are
+	spans [][2]int // of each in ids
+}
+
+// batches cuts texts into tokens, and notes in out what the model sees of them.
+func (e *Encoder) batches(texts []string, out []Embedding) []batch {
+	var all []batch
+	var b batch
+	for i, text := range texts {
+		ids, more := e.tok.ids([]int32{first}, text, Window-2)
+		ids = append(ids, last)
+		out[i].Tokens, out[i].Truncated = len(ids), more
+		if len(b.ids)+len(ids) > Window {
+			all = append(all, b)
+			b = batch{}
+		}
+		b.texts = append(b.texts, i)
+		b.spans = append(b.spans, [2]int{len(b.ids), len(b.ids) + len(ids)})
+		b.ids = append(b.ids, ids...)
+	}
+	if len(b.ids) > 0 {
+		all = append(all, b)
+	}
+	return all
+}
+
+// pass runs a batch when a processor is free.
+func (e *Encoder) pass(ctx context.Context, m *model, b batch, out []Embedding) error {
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s, _ := e.spare.Get().(*scratch)
+	defer e.spare.Put(s)
+	if err := m.forward(ctx, &e.fast, s, b); err != nil {
+		return err
+	}
+	for i, t := range b.texts {
+		out[t].Vector = s.pool(b.spans[i])
+	}
+	return nil
 }
 
 // Digest is the SHA-256 (hex) of the packed weights and tokenizer.
-func (e *Encoder) Digest() string { panic("not built") }
+func (e *Encoder) Digest() string { return digest }
 
 // Tokenizer returns the model's tokenizer.
-func (e *Encoder) Tokenizer() *Tokenizer { panic("not built") }
+func (e *Encoder) Tokenizer() *Tokenizer { return e.tok }
 
-// Tokenizer splits text as the model was trained on it (BERT, uncased). Safe for concurrent use.
-type Tokenizer struct{}
+type tables struct {
+	vocab *vocab
+	chars *charTable
+}
 
-// Count is how many tokens a text has, without the two markers and without a limit.
-func (t *Tokenizer) Count(text string) int { panic("not built") }
-
-// Tokens returns the text's tokens in order, without the two markers and without a limit.
-func (t *Tokenizer) Tokens(text string) []Token { panic("not built") }
+// mustTables cannot fail for a file with the right digest.
+func mustTables(words, rules string) tables {
+	v, err := parseVocab(words)
+	if err != nil {
+		panic(fmt.Errorf("minilm: read the vocabulary: %w", err))
+	}
+	c, err := parseChars(rules)
+	if err != nil {
+		panic(fmt.Errorf("minilm: read the character rules: %w", err))
+	}
+	return tables{v, c}
+}

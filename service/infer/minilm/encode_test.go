@@ -1,0 +1,193 @@
+package minilm
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+type golden struct {
+	Text      string
+	Tokens    int
+	Truncated bool
+	Vector    string
+	want      []float32
+}
+
+// The reference's own vectors (test/bench/embed/golden_vectors.py), same weights, float64.
+func goldens(t testing.TB) []golden {
+	t.Helper()
+	f, err := os.Open("testdata/vectors.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out []golden
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		var g golden
+		if err := json.Unmarshal(sc.Bytes(), &g); err != nil {
+			t.Fatal(err)
+		}
+		b, err := base64.StdEncoding.DecodeString(g.Vector)
+		if err != nil || len(b) != 4*Dim {
+			t.Fatalf("vector of %q: %d bytes, %v", g.Text, len(b), err)
+		}
+		for i := range Dim {
+			g.want = append(g.want, math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:])))
+		}
+		out = append(out, g)
+	}
+	if len(out) < 40 {
+		t.Fatalf("only %d cases", len(out))
+	}
+	return out
+}
+
+func encoder(t testing.TB, k kernel) *Encoder {
+	t.Helper()
+	e, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.fast = k
+	return e
+}
+
+func texts(gs []golden) []string {
+	out := make([]string, len(gs))
+	for i, g := range gs {
+		out[i] = g.Text
+	}
+	return out
+}
+
+func TestVectorsEqualTheReference(t *testing.T) {
+	gs := goldens(t)
+	for _, k := range kernels() {
+		if k.name == "portable" && testing.Short() {
+			continue
+		}
+		got, err := encoder(t, k).Encode(t.Context(), texts(gs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var worst float64
+		for i, g := range gs {
+			if got[i].Tokens != g.Tokens || got[i].Truncated != g.Truncated {
+				t.Errorf("%s %.30q: %d tokens, truncated %v; want %d, %v", k.name, g.Text, got[i].Tokens, got[i].Truncated, g.Tokens, g.Truncated)
+			}
+			for j, v := range got[i].Vector {
+				d := math.Abs(float64(v - g.want[j]))
+				if !(d <= 1e-5) {
+					t.Fatalf("%s %.30q: number %d is %v, want %v", k.name, g.Text, j, v, g.want[j])
+				}
+				worst = max(worst, d)
+			}
+		}
+		t.Logf("%s: largest difference %.2g", k.name, worst)
+	}
+}
+
+func TestVectorDoesNotDependOnItsCompany(t *testing.T) {
+	gs := goldens(t)[:20]
+	e := encoder(t, fastest())
+	together, err := e.Encode(t.Context(), texts(gs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range gs {
+		apart, err := e.Encode(t.Context(), []string{g.Text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(apart[0].Vector, together[i].Vector) {
+			t.Errorf("%q: another vector alone than among others", g.Text)
+		}
+	}
+}
+
+func TestManyCallersAtOnce(t *testing.T) {
+	gs := goldens(t)[:12]
+	e := encoder(t, fastest())
+	want, err := e.Encode(t.Context(), texts(gs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for w := range 6 {
+		wg.Go(func() {
+			for i := range gs {
+				at := (i + w) % len(gs)
+				got, err := e.Encode(t.Context(), []string{gs[at].Text})
+				if err != nil || !slices.Equal(got[0].Vector, want[at].Vector) {
+					t.Errorf("%q: %v, or another vector than before", gs[at].Text, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestEncodeStopsWhenTheCallerLeaves(t *testing.T) {
+	e := encoder(t, fastest())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := e.Encode(ctx, []string{"hello"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want canceled", err)
+	}
+	for range cap(e.slots) { // every processor is busy
+		e.slots <- struct{}{}
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := e.Encode(ctx, []string{"hello"})
+		done <- err
+	}()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("while waiting: err = %v, want canceled", err)
+	}
+}
+
+func TestNoTexts(t *testing.T) {
+	if got, err := encoder(t, fastest()).Encode(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Errorf("Encode(nil) = %v, %v", got, err)
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	passage := strings.Repeat("The audit log holds every decision with its evidence. ", 20)
+	e := encoder(b, fastest())
+	toks := e.tok.Tokens(passage)
+	cut := func(n int) string { return passage[:toks[n-3].End] } // n tokens with both markers
+	for _, c := range []struct {
+		name  string
+		texts []string
+	}{
+		{"tokens=8", []string{cut(8)}},
+		{"tokens=16", []string{cut(16)}},
+		{"tokens=32", []string{cut(32)}},
+		{"tokens=128", []string{cut(128)}},
+		{"tokens=200x1", []string{cut(200)}},
+		{"tokens=8x32", slices.Repeat([]string{cut(8)}, 32)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := e.Encode(b.Context(), c.texts); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N*len(c.texts))/b.Elapsed().Seconds(), "texts/s")
+		})
+	}
+}

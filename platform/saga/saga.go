@@ -1,51 +1,274 @@
-// Package saga runs durable workflows with compensation, on DBOS in the service's own database.
+// Package saga runs durable workflows with compensation, on DBOS Transact in the service's own database.
+//
+// A step's effect, its record and the events it emits are one transaction, so that a run that was cut off
+// goes on where it was and does nothing twice. Inputs and results are stored as JSON: ids, digests and
+// counts, never content. The package decides how steps are recorded and retried, not what they do.
 package saga
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/dbos-inc/dbos-transact-golang/dbos"
+	_ "github.com/dbos-inc/dbos-transact-golang/dbos/driver/sqlite" // the engine's SQLite dialect
+
+	"aran/platform/fault"
 	"aran/platform/store"
 )
 
-// Engine runs the sagas of one service.
-type Engine struct{}
+const (
+	concurrent    = 8  // runs that work at once
+	waitingRuns   = 64 // runs that were started and wait; then Start waits
+	rarely        = time.Hour
+	shutdownGrace = 100 * time.Millisecond
+)
+
+var names = regexp.MustCompile(`^[a-z][a-z_-]{1,40}$`) //nolint:gochecknoglobals // a constant
+
+// Engine runs the sagas of one service. Safe for concurrent use.
+type Engine struct {
+	db   *store.DB
+	ctx  dbos.Context
+	data *dbos.DataSource
+	log  *slog.Logger
+
+	slots chan struct{} // one per run that works
+	queue chan struct{} // one per run that was started
+
+	stopping chan struct{}
+	stop     sync.Once
+	mu       sync.Mutex
+	running  int           // runs that may still take a step
+	quiet    chan struct{} // replaced and closed when running changes
+	launched bool
+}
 
 // Open prepares an engine on the service's own database. version names the set of definitions: change it when steps change.
 func Open(ctx context.Context, db *store.DB, service, version string, log *slog.Logger) (*Engine, error) {
-	panic("not built")
+	if !names.MatchString(service) || version == "" {
+		return nil, fmt.Errorf("saga: service %q, version %q", service, version)
+	}
+	e := &Engine{
+		db: db, log: log, slots: make(chan struct{}, concurrent), queue: make(chan struct{}, waitingRuns),
+		stopping: make(chan struct{}), quiet: make(chan struct{}),
+	}
+	// The service's own handle: its transactions and ours share the one writer, with synchronous=FULL.
+	c, err := dbos.NewContext(context.WithoutCancel(ctx), dbos.Config{
+		AppName: "aran-" + service, SQLiteSystemDB: db.Writer(), ApplicationVersion: version, ExecutorID: service,
+		Logger: slog.New(quieter{log.Handler()}), SchedulerPollingInterval: rarely, AutoUpgradeInterval: rarely,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
+	}
+	e.ctx = c
+	if e.data, err = dbos.NewDataSource(c, db.Writer(), dbos.WithDataSourceName("own")); err != nil {
+		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
+	}
+	return e, nil
 }
 
 // Saga is a defined workflow with input I (ids only; it is stored as JSON).
-type Saga[I any] struct{}
-
-// Define registers a saga; all are defined before Launch.
-func Define[I any](e *Engine, name string, body func(r *Run, in I) error) *Saga[I] {
-	panic("not built")
+type Saga[I any] struct {
+	e    *Engine
+	name string
+	flow dbos.Workflow[I, string]
 }
 
-// Start begins a run once: a second call with the same id does nothing.
-func (s *Saga[I]) Start(ctx context.Context, id string, in I) error { panic("not built") }
+// Outcomes of a finished run.
+const (
+	done        = "done"
+	compensated = "compensated"
+)
+
+// Define registers a saga; all are defined before Launch. A body must do the same steps in the same order each time it
+// runs for an input: what it decides on comes from the input and from steps' results.
+func Define[I any](e *Engine, name string, body func(r *Run, in I) error) *Saga[I] {
+	s := &Saga[I]{e: e, name: name}
+	s.flow = func(ctx dbos.Context, in I) (string, error) {
+		id, err := dbos.GetWorkflowID(ctx)
+		if err != nil {
+			return "", err
+		}
+		r := &Run{ID: id, e: e, ctx: ctx}
+		e.enter()
+		defer e.leave()
+		fault.Point("saga.run_started")
+		err = r.body(func() error { return body(r, in) })
+		if err == nil {
+			fault.Point("saga.run_done")
+			return done, nil
+		}
+		e.log.LogAttrs(ctx, slog.LevelWarn, "saga failed; compensating", slog.String("saga", name), slog.String("run", id), slog.String("error", err.Error()))
+		if undo := r.compensate(); undo != nil {
+			return "", fmt.Errorf("saga %s: %w", name, errors.Join(err, undo))
+		}
+		return compensated, nil
+	}
+	dbos.RegisterWorkflow(e.ctx, s.flow, dbos.WithWorkflowName(name))
+	return s
+}
+
+// Start begins a run once: a second call with the same id does nothing. It waits when too many runs are waiting.
+// It must not be called inside a transaction of the same database.
+func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
+	select {
+	case s.e.queue <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.e.stopping:
+		return fault.New(fault.Unavailable, "stopping", "The service is stopping.").After(time.Second)
+	}
+	h, err := dbos.RunWorkflow(s.e.ctx, s.flow, in, dbos.WithWorkflowID(id))
+	if err != nil {
+		<-s.e.queue
+		return fmt.Errorf("start saga %s: %w", s.name, err)
+	}
+	fault.Point("saga.recorded")
+	go func() { // ends with the run, or with the process when the run is parked by Stop
+		defer func() { <-s.e.queue }()
+		_, _ = h.GetResult() //nolint:errcheck // the run's own log says it
+	}()
+	return nil
+}
 
 // Launch resumes what an earlier process left and begins to work.
-func (e *Engine) Launch(ctx context.Context) error { panic("not built") }
-
-// Stop ends the engine; runs in hand are resumed at the next Launch.
-func (e *Engine) Stop(ctx context.Context) error { panic("not built") }
-
-// Run is one execution. ID is the run's id.
-type Run struct{ ID string }
-
-// Tx is a step whose writes, its record and its events are one transaction: exactly once. Non-fault errors are retried a few times.
-func (r *Run) Tx(name string, fn func(ctx context.Context, tx *store.Tx) error) error {
-	panic("not built")
+func (e *Engine) Launch(context.Context) error {
+	if err := dbos.Launch(e.ctx); err != nil {
+		return fmt.Errorf("launch sagas: %w", err)
+	}
+	e.mu.Lock()
+	e.launched = true
+	e.mu.Unlock()
+	return nil
 }
 
-// Do is a step outside the database: at least once; its result is stored as JSON (no content: ids, digests, counts), so that a resumed run does not repeat it.
-// Errors of kind Unavailable and Internal are retried with back-off.
-func Do[T any](r *Run, name string, fn func(ctx context.Context) (T, error)) (T, error) {
-	panic("not built")
+// Stop ends the engine; runs in hand finish their step and are resumed at the next Launch.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.stop.Do(func() { close(e.stopping) })
+	err := e.awaitQuiet(ctx)
+	e.mu.Lock()
+	launched := e.launched
+	e.mu.Unlock()
+	if launched {
+		// Parked runs never return, so that nothing is recorded of them: the grace is for the engine's own loops.
+		dbos.Shutdown(e.ctx, shutdownGrace)
+	}
+	return err
 }
 
-// Undo names a compensation; when the body returns an error they run in reverse, each as a transactional step.
-func (r *Run) Undo(name string, fn func(ctx context.Context, tx *store.Tx) error) { panic("not built") }
+func (e *Engine) awaitQuiet(ctx context.Context) error {
+	for {
+		e.mu.Lock()
+		n, changed := e.running, e.quiet
+		e.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%d saga steps did not end: %w", n, ctx.Err())
+		}
+	}
+}
+
+func (e *Engine) add(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running += n
+	close(e.quiet)
+	e.quiet = make(chan struct{})
+}
+
+// enter waits for a slot; when the engine stops first, the run is parked.
+func (e *Engine) enter() {
+	select {
+	case <-e.stopping:
+		park()
+	default:
+	}
+	select {
+	case e.slots <- struct{}{}:
+	case <-e.stopping:
+		park()
+	}
+	e.add(1)
+}
+
+func (e *Engine) leave() {
+	<-e.slots
+	e.add(-1)
+}
+
+// parkIfStopping ends the run's life in this process without recording an end.
+func (e *Engine) parkIfStopping() {
+	select {
+	case <-e.stopping:
+		e.add(-1)
+		park()
+	default:
+	}
+}
+
+// park never returns: the process is about to end, and the next one resumes the run.
+func park() { select {} }
+
+// State of a run.
+type State string
+
+// States.
+const (
+	Running State = "running"
+	Done    State = "done"
+	Undone  State = "compensated"
+	Failed  State = "failed" // and the compensation failed too
+)
+
+// Status says how a run stands; fault.Missing when it was never started.
+func (e *Engine) Status(_ context.Context, id string) (State, error) {
+	ws, err := dbos.ListWorkflows(e.ctx, dbos.WithFilterWorkflowIDs(id), dbos.WithFilterLoadOutput(true), dbos.WithFilterLoadInput(false))
+	if err != nil {
+		return "", fmt.Errorf("saga status: %w", err)
+	}
+	if len(ws) == 0 {
+		return "", fault.NotFound("run", id)
+	}
+	switch {
+	case ws[0].Status == dbos.WorkflowStatusSuccess && strings.Contains(fmt.Sprint(ws[0].Output), compensated):
+		return Undone, nil
+	case ws[0].Status == dbos.WorkflowStatusSuccess:
+		return Done, nil
+	case ws[0].Status == dbos.WorkflowStatusPending || ws[0].Status == dbos.WorkflowStatusEnqueued:
+		return Running, nil
+	}
+	return Failed, nil
+}
+
+// quieter lowers the engine's own information to debug.
+type quieter struct{ slog.Handler }
+
+func (q quieter) Enabled(ctx context.Context, l slog.Level) bool {
+	return q.Handler.Enabled(ctx, lower(l))
+}
+
+func (q quieter) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = lower(r.Level)
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quieter) WithAttrs(a []slog.Attr) slog.Handler { return quieter{q.Handler.WithAttrs(a)} }
+
+func (q quieter) WithGroup(n string) slog.Handler { return quieter{q.Handler.WithGroup(n)} }
+
+func lower(l slog.Level) slog.Level {
+	if l == slog.LevelInfo {
+		return slog.LevelDebug
+	}
+	return l
+}

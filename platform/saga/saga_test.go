@@ -1,0 +1,353 @@
+package saga_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"aran/platform/fault"
+	"aran/platform/saga"
+	"aran/platform/store"
+)
+
+func migrations() fstest.MapFS {
+	return fstest.MapFS{"0001_start.sql": {Data: []byte(`
+CREATE TABLE probe_effect (run TEXT NOT NULL, name TEXT NOT NULL);
+CREATE TABLE probe_entry (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL);`)}}
+}
+
+const (
+	addEffect = `INSERT INTO probe_effect (run, name) VALUES ($1, $2)`
+	addEntry  = `INSERT INTO probe_entry (event) VALUES ($1)`
+)
+
+func open(t *testing.T, path string) (*store.DB, *saga.Engine) {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{Service: "probe", Path: path, Migrations: migrations()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := saga.Open(t.Context(), db, "probe", "1", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db, e
+}
+
+func stop(t *testing.T, db *store.DB, e *saga.Engine) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+	defer cancel()
+	if err := errors.Join(e.Stop(ctx), db.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func effect(r *saga.Run, name string) error {
+	return r.Tx(name, func(ctx context.Context, tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, addEffect, r.ID, name); err != nil {
+			return err
+		}
+		return tx.Emit(ctx, store.Event{Type: "aran.probe.done.v1", Subject: r.ID, Data: name})
+	})
+}
+
+func effects(t *testing.T, db *store.DB, run string) string {
+	t.Helper()
+	rows, err := db.Query(t.Context(), `SELECT name FROM probe_effect WHERE run = $1 ORDER BY rowid`, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close() //nolint:errcheck // read only
+	var out []string
+	for rows.Next() {
+		var n string
+		if err := rows.Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, n)
+	}
+	return strings.Join(out, " ")
+}
+
+func await(t *testing.T, e *saga.Engine, run string, want saga.State) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		got, err := e.Status(t.Context(), run)
+		if err == nil && got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("run %s is %q (%v), want %q", run, got, err, want)
+		}
+		<-tick.C
+	}
+}
+
+func TestStepsRunOnceInOrder(t *testing.T) {
+	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	defer stop(t, db, e)
+	s := saga.Define(e, "two", func(r *saga.Run, in string) error {
+		n, err := saga.Do(r, "look", func(context.Context) (int, error) { return len(in), nil })
+		if err != nil {
+			return err
+		}
+		return errors.Join(effect(r, fmt.Sprint("a", n)), effect(r, "b"))
+	})
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := s.Start(t.Context(), "r1", "four"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, e, "r1", saga.Done)
+	if got := effects(t, db, "r1"); got != "a4 b" {
+		t.Errorf("effects %q", got)
+	}
+	if n, err := db.Unsent(t.Context()); err != nil || n != 2 {
+		t.Errorf("%d events, %v", n, err)
+	}
+	if _, err := e.Status(t.Context(), "nothing"); fault.KindOf(err) != fault.Missing {
+		t.Errorf("a run that is not there: %v", err)
+	}
+}
+
+func TestCompensation(t *testing.T) {
+	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	defer stop(t, db, e)
+	undo := func(r *saga.Run, name string) {
+		r.Undo(name, func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.Exec(ctx, addEffect, r.ID, "undo-"+name)
+			return err
+		})
+	}
+	s := saga.Define(e, "breaks", func(r *saga.Run, how string) error {
+		for _, n := range []string{"a", "b"} {
+			if err := effect(r, n); err != nil {
+				return err
+			}
+			undo(r, n)
+		}
+		if how == "panic" {
+			panic("bug")
+		}
+		_, err := saga.Do(r, "refused", func(context.Context) (int, error) { return 0, fault.New(fault.Invalid, "no", "No.") })
+		return err
+	})
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"fault", "panic"} {
+		if err := s.Start(t.Context(), how, how); err != nil {
+			t.Fatal(err)
+		}
+		await(t, e, how, saga.Undone)
+		if got := effects(t, db, how); got != "a b undo-b undo-a" {
+			t.Errorf("%s: effects %q", how, got)
+		}
+	}
+}
+
+func TestAPartThatIsAwayIsTriedAgain(t *testing.T) {
+	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	defer stop(t, db, e)
+	var tries atomic.Int32
+	s := saga.Define(e, "patient", func(r *saga.Run, _ string) error {
+		_, err := saga.Do(r, "call", func(context.Context) (int, error) {
+			if tries.Add(1) < 4 {
+				return 0, fault.New(fault.Unavailable, "away", "Away.")
+			}
+			return 1, nil
+		})
+		return errors.Join(err, effect(r, "after"))
+	})
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context(), "p", ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, e, "p", saga.Done)
+	if tries.Load() != 4 {
+		t.Errorf("%d tries", tries.Load())
+	}
+}
+
+func TestAStopIsNoFailure(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "probe.db")
+	define := func(e *saga.Engine, call func(ctx context.Context) (int, error)) *saga.Saga[string] {
+		return saga.Define(e, "long", func(r *saga.Run, _ string) error {
+			if err := effect(r, "first"); err != nil {
+				return err
+			}
+			r.Undo("first", func(ctx context.Context, tx *store.Tx) error {
+				_, err := tx.Exec(ctx, addEffect, r.ID, "undone")
+				return err
+			})
+			if _, err := saga.Do(r, "call", call); err != nil {
+				return err
+			}
+			return effect(r, "last")
+		})
+	}
+	db, e := open(t, path)
+	inside := make(chan struct{})
+	s := define(e, func(ctx context.Context) (int, error) { close(inside); <-ctx.Done(); return 0, ctx.Err() })
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context(), "l", ""); err != nil {
+		t.Fatal(err)
+	}
+	<-inside
+	stop(t, db, e)
+	db, e = open(t, path)
+	defer stop(t, db, e)
+	define(e, func(context.Context) (int, error) { return 1, nil })
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, e, "l", saga.Done)
+	if got := effects(t, db, "l"); got != "first last" {
+		t.Errorf("effects %q", got)
+	}
+}
+
+const (
+	childVariable = "ARAN_TEST_SAGA_CHILD"
+	kills         = 10
+	runsPerLife   = 12
+)
+
+// TestKilled is the question that the choice of engine hangs on: a saga's steps, its events, a consumer's inbox and the
+// entries that it appends, under SIGKILL, each exactly once. The child relays its own outbox to a consumer in the same database.
+func TestKilled(t *testing.T) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		child(t, dir)
+		return
+	}
+	dir := t.TempDir()
+	for life := range kills {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilled$") //nolint:gosec // this test again
+		cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprint("ARAN_TEST_SAGA_LIFE=", life))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Duration(150+life*40)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() //nolint:errcheck // it was killed
+	}
+	acknowledged, err := os.ReadFile(filepath.Join(dir, "acknowledged"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := strings.Fields(string(acknowledged))
+	db, e := open(t, filepath.Join(dir, "probe.db"))
+	defer stop(t, db, e)
+	defineChild(e)
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range runs {
+		await(t, e, r, saga.Done)
+		if got := effects(t, db, r); got != "a b c" {
+			t.Errorf("run %s has effects %q", r, got)
+		}
+	}
+	if err := relay(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	var entries, distinct, total int
+	if err := db.QueryRow(t.Context(), `SELECT COUNT(*), COUNT(DISTINCT event) FROM probe_entry`).Scan(&entries, &distinct); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM probe_effect`).Scan(&total); err != nil {
+		t.Fatal(err)
+	}
+	if entries != distinct || entries != total {
+		t.Errorf("%d effects, %d entries of %d events: want one each", total, entries, distinct)
+	}
+	t.Logf("%d kills, %d runs acknowledged, %d effects, %d events, %d entries", kills, len(runs), total, distinct, entries)
+	if len(runs) == 0 {
+		t.Error("no life was long enough for a run")
+	}
+}
+
+func defineChild(e *saga.Engine) *saga.Saga[string] {
+	return saga.Define(e, "child", func(r *saga.Run, _ string) error {
+		for _, n := range []string{"a", "b", "c"} {
+			if err := effect(r, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func child(t *testing.T, dir string) {
+	db, e := open(t, filepath.Join(dir, "probe.db"))
+	s := defineChild(e)
+	if err := e.Launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "acknowledged"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range runsPerLife {
+		id := fmt.Sprint("run-", os.Getenv("ARAN_TEST_SAGA_LIFE"), "-", i)
+		if err := s.Start(t.Context(), id, id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintln(f, id); err != nil {
+			t.Fatal(err)
+		}
+		if err := relay(t.Context(), db); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-t.Context().Done() // until it is killed
+}
+
+// relay hands each waiting event to a consumer twice, as a bus may, and then marks it.
+func relay(ctx context.Context, db *store.DB) error {
+	for {
+		pending, err := db.Pending(ctx, 100)
+		if err != nil || len(pending) == 0 {
+			return err
+		}
+		for _, p := range pending {
+			for range 2 {
+				err := db.Tx(ctx, func(tx *store.Tx) error {
+					fresh, err := tx.Seen(ctx, "entries", p.ID)
+					if err != nil || !fresh {
+						return err
+					}
+					_, err = tx.Exec(ctx, addEntry, p.ID)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			if err := db.MarkSent(ctx, []int64{p.Sequence}); err != nil {
+				return err
+			}
+		}
+	}
+}

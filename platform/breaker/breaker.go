@@ -62,7 +62,7 @@ func New(name string, c Config, log *slog.Logger) *Breaker {
 	}
 	b := &Breaker{name: name, delay: c.Delay}
 	b.cb = circuitbreaker.NewBuilder[any]().
-		WithFailureThresholdRatio(uint(c.Failures), uint(c.Of)). //nolint:gosec // positive, checked above
+		WithFailureThresholdRatio(uint(c.Failures), uint(c.Of)).
 		WithSuccessThreshold(1).
 		WithDelay(c.Delay).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
@@ -90,7 +90,7 @@ func (b *Breaker) Do(ctx context.Context, fn func(ctx context.Context) error) er
 	return outcome
 }
 
-var errPanic = errors.New("panic") //nolint:gochecknoglobals // an error constant
+var errPanic = errors.New("panic")
 
 // Allow asks for permission for a call whose end is reported by done (for streams). done may be called more
 // than once: the first call counts.

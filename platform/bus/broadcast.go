@@ -25,7 +25,7 @@ func (c *Conn) Broadcast(ctx context.Context, types []string, handle func(ctx co
 	if c.closed {
 		return errClosed
 	}
-	feed, err := js.Consume(func(m jetstream.Msg) { c.hear(m, handle) })
+	feed, err := js.Consume(func(m jetstream.Msg) { c.hear(m, handle) }) //nolint:contextcheck // ctx bounds the set-up; handlers live on
 	if err != nil {
 		return fmt.Errorf("broadcast to %s: %w", c.service, err)
 	}

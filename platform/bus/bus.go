@@ -69,7 +69,7 @@ func newMeters() meters {
 // Connect connects a service to an embedded server.
 func Connect(ctx context.Context, s *Server, service string, log *slog.Logger) (*Conn, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(service), nats.MaxReconnects(-1),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { //nolint:contextcheck // ctx bounds the set-up
 			log.LogAttrs(context.Background(), slog.LevelWarn, "bus connection", slog.String("service", service), slog.String("error", err.Error()))
 		}))
 	if err != nil {
@@ -88,7 +88,7 @@ func Connect(ctx context.Context, s *Server, service string, log *slog.Logger) (
 }
 
 // errClosed answers what comes after Close.
-var errClosed = errors.New("the bus connection is closed") //nolint:gochecknoglobals // an error constant
+var errClosed = errors.New("the bus connection is closed")
 
 // Close stops consumers, waits for handlers in hand, then the relay (which sends what is still in the outbox),
 // then the connection. When ctx ends, what is still running is cancelled: nothing is lost, some comes again.

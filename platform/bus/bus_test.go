@@ -183,8 +183,10 @@ func TestDuplicatesHaveOneEffect(t *testing.T) {
 		c, err := bus.Connect(t.Context(), s, "shop", quiet)
 		must(t, err)
 		must(t, c.Relay(t.Context(), from, true))
-		must(t, c.Subscribe(t.Context(), bus.Work{Name: "count", Types: []string{"aran.farm.grown.v1"}, DB: to,
-			Handle: func(ctx context.Context, tx *store.Tx, e bus.Event) error { handled.Add(1); return note(ctx, tx, e) }}))
+		must(t, c.Subscribe(t.Context(), bus.Work{
+			Name: "count", Types: []string{"aran.farm.grown.v1"}, DB: to,
+			Handle: func(ctx context.Context, tx *store.Tx, e bus.Event) error { handled.Add(1); return note(ctx, tx, e) },
+		}))
 		drained(t, c)
 		must(t, c.Close(t.Context()))
 		must(t, s.Stop(t.Context()))
@@ -278,8 +280,10 @@ func TestDeadLettersSurviveARestart(t *testing.T) {
 		must(t, err)
 		if round == 0 {
 			must(t, c.Relay(t.Context(), from, false))
-			must(t, c.Subscribe(t.Context(), bus.Work{Name: "count", Types: []string{"aran.>"}, DB: to, MaxDeliver: 1,
-				Handle: func(context.Context, *store.Tx, bus.Event) error { return errors.New("no") }}))
+			must(t, c.Subscribe(t.Context(), bus.Work{
+				Name: "count", Types: []string{"aran.>"}, DB: to, MaxDeliver: 1,
+				Handle: func(context.Context, *store.Tx, bus.Event) error { return errors.New("no") },
+			}))
 			drained(t, c)
 		}
 		letters, err := c.DeadLetters(t.Context(), 0, 10)

@@ -38,7 +38,7 @@ func (c *Conn) Relay(ctx context.Context, db *store.DB, replay bool) error { //n
 		return errClosed
 	}
 	c.outboxes = append(c.outboxes, db)
-	c.relays.Go(func() { c.relay(db) })
+	c.relays.Go(func() { c.relay(db) }) //nolint:contextcheck // ctx bounds the set-up; the relay lives on
 	return nil
 }
 

@@ -49,7 +49,7 @@ const (
 	crashFactor        = 3 // an event that came this many times MaxDeliver without an outcome ends the process each time
 )
 
-var validName = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`) //nolint:gochecknoglobals // a compiled constant
+var validName = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 
 func (w *Work) check() error {
 	switch {
@@ -289,7 +289,7 @@ func (c *Conn) span(e Event) (context.Context, trace.Span) {
 	if from := trace.SpanContextFromContext(ctx); from.IsValid() {
 		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: from}))
 	}
-	return c.tracer.Start(ctx, "process "+e.Type, opts...)
+	return c.tracer.Start(ctx, "process "+e.Type, opts...) //nolint:spancheck // the caller ends it
 }
 
 func (r *consumer) ack(h *held, outcome string) string {

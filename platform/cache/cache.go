@@ -112,5 +112,5 @@ func (c *Cache[K, V]) drop(el *list.Element) {
 }
 
 func of[K comparable, V any](el *list.Element) *entry[K, V] {
-	return el.Value.(*entry[K, V]) //nolint:errcheck,forcetypeassert // the list holds nothing else
+	return el.Value.(*entry[K, V]) // the list holds nothing else
 }

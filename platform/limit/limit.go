@@ -113,7 +113,7 @@ func (m *Memory) put(b *bucket, key string, full, now time.Duration) {
 		return
 	}
 	for drops := 0; len(m.byFull) > 0 && (len(m.byFull) >= m.max || (drops < 2 && m.byFull[0].full <= now)); drops++ {
-		old := heap.Pop(&m.byFull).(*bucket) //nolint:errcheck,forcetypeassert // the heap holds nothing else
+		old := heap.Pop(&m.byFull).(*bucket)
 		delete(m.byKey, old.key)
 	}
 	b = &bucket{key: key, full: full}
@@ -131,17 +131,22 @@ func (m *Memory) Len() int {
 // buckets is a heap.Interface in order of full.
 type buckets []*bucket
 
-func (h buckets) Len() int           { return len(h) }
-func (h buckets) Less(i, j int) bool { return h[i].full < h[j].full }
+// Len is the number of buckets.
+func (h *buckets) Len() int { return len(*h) }
 
-func (h buckets) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i, j
+// Less puts first what is full first.
+func (h *buckets) Less(i, j int) bool { return (*h)[i].full < (*h)[j].full }
+
+// Swap exchanges two.
+func (h *buckets) Swap(i, j int) {
+	b := *h
+	b[i], b[j] = b[j], b[i]
+	b[i].at, b[j].at = i, j
 }
 
 // Push appends x.
 func (h *buckets) Push(x any) {
-	b := x.(*bucket) //nolint:errcheck,forcetypeassert // only put pushes
+	b := x.(*bucket)
 	b.at = len(*h)
 	*h = append(*h, b)
 }

@@ -23,9 +23,9 @@ func keyring(t *testing.T, path string) *seal.Keyring {
 	return k
 }
 
-func openBox(t *testing.T, k *seal.Keyring, service, path string) *seal.Box {
+func openBox(t *testing.T, k *seal.Keyring, path string) *seal.Box {
 	t.Helper()
-	b, err := seal.Open(t.Context(), k, service, path)
+	b, err := seal.Open(t.Context(), k, "chat", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestSealAndOpen(t *testing.T) {
 	var sealed []byte
 	var name string
 	for round := range 2 { // the second time from the file
-		b := openBox(t, keyring(t, filepath.Join(dir, "keyring")), "chat", path)
+		b := openBox(t, keyring(t, filepath.Join(dir, "keyring")), path)
 		if round == 0 {
 			sealed = must[[]byte](t)(b.Seal(t.Context(), "user:ann", plain, aad))
 			name = must[string](t)(b.Pseudonym(t.Context(), "user:ann"))
@@ -105,7 +105,7 @@ func TestErase(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keys.db")
 	k := keyring(t, filepath.Join(dir, "keyring"))
-	b := openBox(t, k, "chat", path)
+	b := openBox(t, k, path)
 	sealed := must[[]byte](t)(b.Seal(t.Context(), "user:ann", []byte("x"), nil))
 	name := must[string](t)(b.Pseudonym(t.Context(), "user:ann"))
 	others := must[[]byte](t)(b.Seal(t.Context(), "user:bob", []byte("y"), nil))
@@ -142,7 +142,7 @@ func TestErase(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b = openBox(t, k, "chat", path)
+	b = openBox(t, k, path)
 	check("after a restart")
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestErase(t *testing.T) {
 // only it had. The control is what stays of one who was not erased.
 func TestErasedKeysLeaveNoTrace(t *testing.T) {
 	dir := t.TempDir()
-	b := openBox(t, keyring(t, filepath.Join(dir, "keyring")), "chat", filepath.Join(dir, "keys.db"))
+	b := openBox(t, keyring(t, filepath.Join(dir, "keyring")), filepath.Join(dir, "keys.db"))
 	defer func() { _ = b.Close() }()
 	names := map[string]string{}
 	for _, subject := range []string{"user:ann", "user:bob", "user:cid"} {
@@ -201,7 +201,7 @@ func TestOnlyTheRightKeyringAndServiceOpen(t *testing.T) {
 	if right.Fingerprint() == wrong.Fingerprint() || len(right.Fingerprint()) != 32 {
 		t.Errorf("fingerprints %s and %s", right.Fingerprint(), wrong.Fingerprint())
 	}
-	b := openBox(t, right, "chat", path)
+	b := openBox(t, right, path)
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestOnlyTheRightKeyringAndServiceOpen(t *testing.T) {
 	if _, err := seal.Open(t.Context(), right, "search", path); err == nil {
 		t.Error("another service opened the keys")
 	}
-	b = openBox(t, right, "chat", path)
+	b = openBox(t, right, path)
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestTwoFirstStartsMakeOneKeyring(t *testing.T) {
 // Beside an erasure no text is sealed under a key that lives on.
 func TestEraseBesideUse(t *testing.T) {
 	dir := t.TempDir()
-	b := openBox(t, keyring(t, filepath.Join(dir, "keyring")), "chat", filepath.Join(dir, "keys.db"))
+	b := openBox(t, keyring(t, filepath.Join(dir, "keyring")), filepath.Join(dir, "keys.db"))
 	defer func() { _ = b.Close() }()
 	for range 20 {
 		var wg sync.WaitGroup

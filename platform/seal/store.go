@@ -47,7 +47,7 @@ type row struct {
 	pseudonym   string
 }
 
-var errUnknown = errors.New("no such subject") //nolint:gochecknoglobals // an error constant
+var errUnknown = errors.New("no such subject")
 
 // find returns errUnknown for a subject that has no row, and a fault for an erased one.
 func (b *Box) find(ctx context.Context, id []byte) (row, error) {

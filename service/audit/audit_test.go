@@ -149,12 +149,6 @@ func (w *world) drain() {
 	})
 }
 
-func (w *world) entries() (n int64) {
-	w.t.Helper()
-	must(w.t, w.db.QueryRow(w.t.Context(), `SELECT COUNT(*) FROM audit_entry`).Scan(&n))
-	return n
-}
-
 func (w *world) settled(n int64) ledger.Report {
 	w.t.Helper()
 	w.drain()

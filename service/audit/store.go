@@ -19,7 +19,7 @@ import (
 // Migrations are the tables of the service.
 //
 //go:embed migrations/*.sql
-var Migrations embed.FS //nolint:gochecknoglobals // embedded files
+var Migrations embed.FS
 
 const (
 	selectKnown  = `SELECT COUNT(*) FROM audit_entry WHERE event_id = $1`
@@ -45,7 +45,7 @@ const (
 		WHERE n.signed_at / $2 = audit_checkpoint.signed_at / $2 AND n.size > audit_checkpoint.size)`
 )
 
-var errNone = errors.New("there is none") //nolint:gochecknoglobals // an error constant
+var errNone = errors.New("there is none")
 
 // row is an entry.
 type row struct {

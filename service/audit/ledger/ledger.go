@@ -17,7 +17,7 @@ import (
 
 // ErrBroken is in the chain of every error that says that a log, export or proof does not verify, as opposed to
 // one that could not be read.
-var ErrBroken = errors.New("the log does not verify") //nolint:gochecknoglobals // an error constant
+var ErrBroken = errors.New("the log does not verify")
 
 func broken(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrBroken, fmt.Errorf(format, args...))

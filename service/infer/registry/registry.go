@@ -187,7 +187,11 @@ func (r *Registry) Model(ctx context.Context, name string) (Model, error) {
 	out := Model{Manifest: m, Status: Missing, Digest: m.Digest(), Bytes: m.Size()}
 	switch {
 	case m.Engine == Builtin:
-		out.Status = BuiltIn
+		e, err := minilm.Load() // reads no weights
+		if err != nil {
+			return Model{}, fmt.Errorf("model %s: %w", name, err)
+		}
+		out.Status, out.Digest = BuiltIn, e.Digest()
 	case !m.Runs():
 		out.Status = Unsupported
 	case r.dir != "":
@@ -214,10 +218,7 @@ func (r *Registry) Verify(ctx context.Context, name string) error {
 	}
 	switch m.Status {
 	case BuiltIn:
-		if _, err := minilm.Load(); err != nil {
-			return fmt.Errorf("model %s: %w", name, err)
-		}
-		return nil
+		return verifyBuiltin(ctx, name)
 	case Installed:
 		return r.verifyDir(ctx, &m.Manifest, m.Dir)
 	case Unsupported:
@@ -230,6 +231,18 @@ func (r *Registry) Verify(ctx context.Context, name string) error {
 		}
 		return &NotInstalledError{Name: name}
 	}
+}
+
+// verifyBuiltin lets the encoder check its weights, which it does before it computes anything.
+func verifyBuiltin(ctx context.Context, name string) error {
+	e, err := minilm.Load()
+	if err == nil {
+		_, err = e.Encode(ctx, []string{"a"})
+	}
+	if err != nil {
+		return fmt.Errorf("model %s: %w", name, err)
+	}
+	return nil
 }
 
 func unsupported(m *Manifest) error {

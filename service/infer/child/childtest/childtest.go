@@ -130,7 +130,11 @@ func (e *engine) chat(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	finish, n := "stop", 0
-	for word := range strings.SplitAfterSeq(text, " ") {
+	words := strings.SplitAfter(text, " ")
+	if in.Messages[len(in.Messages)-1].Content == Self {
+		words = []string{text}
+	}
+	for _, word := range words {
 		if in.MaxTokens > 0 && n == in.MaxTokens {
 			finish = "length"
 			break

@@ -54,12 +54,13 @@ type Public struct {
 	routes []Route
 
 	registering *Route // the route that huma is about to add
+	fail        func(w http.ResponseWriter, r *http.Request, err error)
 }
 
 // NewPublic makes an empty mux; 404 and 405 are problem+json. Every request must come from the peer "gateway".
 func NewPublic(s Server, title string) *Public {
 	ownErrors()
-	p := &Public{s: s, mux: http.NewServeMux()}
+	p := &Public{s: s, mux: http.NewServeMux(), fail: Problem}
 	c := huma.DefaultConfig(title, "1")
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil // no $schema: it would print the inner host
@@ -207,7 +208,7 @@ func (p *Public) guard(route Route, h http.Handler) http.Handler {
 					panic(v)
 				}
 				p.s.Log.LogAttrs(ctx, slog.LevelError, "panic in a handler", slog.String("call", name), slog.Any("panic", v))
-				Problem(w, r, fault.New(fault.Internal, "internal", "Something broke here; the log has the details under this request id."))
+				p.fail(w, r, fault.New(fault.Internal, "internal", "Something broke here; the log has the details under this request id."))
 			}
 		}()
 		ctx, err := p.admit(ctx, route, r)
@@ -216,7 +217,7 @@ func (p *Public) guard(route Route, h http.Handler) http.Handler {
 		}
 		if err != nil {
 			logFault(ctx, p.s.Log, name, err)
-			Problem(w, r, err)
+			p.fail(w, r, err)
 			return
 		}
 		r = r.WithContext(ctx)
@@ -245,6 +246,10 @@ func (p *Public) admit(ctx context.Context, route Route, r *http.Request) (conte
 	return ctx, nil
 }
 
+// WriteErrors replaces problem+json for errors of the mux itself (no identity, no scope, no route, too large), for an
+// API whose clients expect another shape.
+func (p *Public) WriteErrors(fail func(w http.ResponseWriter, r *http.Request, err error)) { p.fail = fail }
+
 // Routes lists what is served.
 func (p *Public) Routes() []Route { return slices.Clone(p.routes) }
 
@@ -257,7 +262,7 @@ func (p *Public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx = WithRequestID(ctx, requestID(r.Header))
 	r = r.WithContext(ctx)
 	if peer := Peer(ctx); peer != Gateway {
-		Problem(w, r, fault.New(fault.Denied, "caller_refused", "This is not open to the caller.").Because(fmt.Errorf("peer %q", peer)))
+		p.fail(w, r, fault.New(fault.Denied, "caller_refused", "This is not open to the caller.").Because(fmt.Errorf("peer %q", peer)))
 		return
 	}
 	h, pattern := p.mux.Handler(r)
@@ -279,7 +284,7 @@ func (p *Public) unserved(w http.ResponseWriter, r *http.Request, h http.Handler
 		writeProblem(w, r, no)
 		return
 	}
-	Problem(w, r, fault.New(fault.Missing, "no_such_route", "There is no %s here.", r.URL.Path))
+	p.fail(w, r, fault.New(fault.Missing, "no_such_route", "There is no %s here.", r.URL.Path))
 }
 
 // statusProbe keeps what the mux would have answered.

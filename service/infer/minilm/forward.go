@@ -14,6 +14,9 @@ const (
 	ldScore = Window + 16
 )
 
+// fewRows is up to where unpacking a panel for its own sake does not pay.
+const fewRows = 14
+
 // scratch is the working memory of one pass over up to Window tokens.
 type scratch struct {
 	x      []float32 // [Window][ldX]
@@ -75,10 +78,17 @@ func (m *model) forward(ctx context.Context, k *kernel, s *scratch, b batch) err
 // linear is c = a · w for n rows.
 func (k *kernel) linear(w *matrix, n int, a []float32, lda int, c []float32, ldc int, panel []float32) {
 	size := w.in * panelRow
+	if k.packed != nil && n <= fewRows {
+		for j, rest := 0, w.panels; j < w.out; j, rest = j+cols, rest[size:] {
+			k.packed(n, w.in, a, lda, rest[:size], c[j:], ldc, w.scale[j:], w.bias[j:])
+		}
+		return
+	}
 	panel = panel[:w.in*cols]
-	for j := 0; j < w.out; j += cols {
-		k.panel(panel, w.panels[j/cols*size:][:size])
-		k.product(n, w.in, a, lda, panel, cols, c[j:], ldc, w.scale[j:], w.bias[j:])
+	for j, rest := 0, w.panels; j < w.out; j += cols {
+		k.panel(panel, rest[:size])
+		rest = rest[size:]
+		k.product(n, w.in, a, lda, panel, cols, c[j:], ldc, w.scale[j:], w.bias[j:], rest)
 	}
 }
 
@@ -103,10 +113,10 @@ func (k *kernel) attend(s *scratch, at, n int) {
 		qkv := s.qkv[at*ldQKV+h*headW:]
 		transpose(s.keys, qkv[Dim:], n)
 		for j := 0; j < wide; j += cols {
-			k.product(n, headW, qkv, ldQKV, s.keys[j*headW:], cols, s.scores[j:], ldScore, s.root, s.mask[j:])
+			k.product(n, headW, qkv, ldQKV, s.keys[j*headW:], cols, s.scores[j:], ldScore, s.root, s.mask[j:], "")
 		}
 		k.softmax(s.scores, n, wide, ldScore)
-		k.product(n, n, s.scores, ldScore, qkv[2*Dim:], ldQKV, s.x2()[at*ldX+h*headW:], ldX, s.one, s.zero)
+		k.product(n, n, s.scores, ldScore, qkv[2*Dim:], ldQKV, s.x2()[at*ldX+h*headW:], ldX, s.one, s.zero, "")
 	}
 }
 

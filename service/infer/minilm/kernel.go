@@ -13,7 +13,10 @@ type kernel struct {
 	panel func(dst []float32, src string)
 	// product is c = scale × (a · b) + bias for m rows of a with k numbers each, and the k rows
 	// of a panel b; lda, ldb and ldc say how far apart rows stand; scale and bias have cols numbers.
-	product func(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32)
+	// next is packed weights to fetch meanwhile, or empty.
+	product func(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32, next string)
+	// packed is product with a packed panel, or nil. It saves unpacking where few rows share a panel.
+	packed func(m, k int, a []float32, lda int, b string, c []float32, ldc int, scale, bias []float32)
 	// softmax works on m rows of n numbers each; n is a multiple of cols.
 	softmax func(x []float32, m, n, ld int)
 	// gelu is x × Φ(x), in place; len(x) is a multiple of 16.
@@ -25,7 +28,10 @@ type kernel struct {
 const panelRow = cols + cols/2 // packed bytes of a row
 
 func portable() kernel {
-	return kernel{"portable", panelPortable, productPortable, softmaxPortable, geluPortable, normPortable}
+	return kernel{
+		name: "portable", panel: panelPortable, product: productPortable,
+		softmax: softmaxPortable, gelu: geluPortable, norm: normPortable,
+	}
 }
 
 func panelPortable(dst []float32, src string) {
@@ -40,7 +46,7 @@ func panelPortable(dst []float32, src string) {
 	}
 }
 
-func productPortable(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32) {
+func productPortable(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32, _ string) {
 	for i := range m {
 		var sum [cols]float32
 		for j, x := range a[i*lda:][:k] {

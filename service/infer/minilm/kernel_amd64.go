@@ -27,6 +27,7 @@ func avx512() kernel {
 		name:    "avx512",
 		panel:   checkedPanel(panelAVX512),
 		product: productAVX512,
+		packed:  packedProductAVX512,
 		softmax: checkedSoftmax(softmaxAVX512),
 		gelu:    checkedGelu(geluAVX512),
 		norm:    checkedNorm(normAVX512),
@@ -46,23 +47,37 @@ func avx2() kernel {
 
 // The assembly trusts its lengths; these look first.
 
-func productAVX512(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32) {
+func productAVX512(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32, next string) {
 	checkProduct(m, k, a, lda, b, ldb, c, ldc, scale, bias)
 	const rows = 14
 	for i, tiles := 0, (m+rows-1)/rows; tiles > 0; tiles-- {
 		h := (m - i + tiles - 1) / tiles // tiles of about the same height
-		tileAVX512(h, &a[i*lda], lda, &b[0], ldb, &c[i*ldc], ldc, k, &scale[0], &bias[0])
+		tileAVX512(h, &a[i*lda], lda, &b[0], ldb, &c[i*ldc], ldc, k, &scale[0], &bias[0], next)
 		i += h
 	}
 }
 
-func productAVX2(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32) {
+func packedProductAVX512(m, k int, a []float32, lda int, b string, c []float32, ldc int, scale, bias []float32) {
+	if m <= 0 || k <= 0 || lda < 0 || ldc < 0 {
+		panic("minilm: a product of nothing")
+	}
+	_, _, _ = a[(m-1)*lda+k-1], b[k*panelRow-1], c[(m-1)*ldc+cols-1]
+	_, _ = scale[cols-1], bias[cols-1]
+	const rows = 14
+	for i, tiles := 0, (m+rows-1)/rows; tiles > 0; tiles-- {
+		h := (m - i + tiles - 1) / tiles
+		packedAVX512(h, &a[i*lda], lda, b, &c[i*ldc], ldc, k, &scale[0], &bias[0])
+		i += h
+	}
+}
+
+func productAVX2(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32, next string) {
 	checkProduct(m, k, a, lda, b, ldb, c, ldc, scale, bias)
 	const rows = 6
 	for i, tiles := 0, (m+rows-1)/rows; tiles > 0; tiles-- {
 		h := (m - i + tiles - 1) / tiles
 		for j := 0; j < cols; j += cols / 2 {
-			tileAVX2(h, &a[i*lda], lda, &b[j], ldb, &c[i*ldc+j], ldc, k, &scale[j], &bias[j])
+			tileAVX2(h, &a[i*lda], lda, &b[j], ldb, &c[i*ldc+j], ldc, k, &scale[j], &bias[j], next)
 		}
 		i += h
 	}
@@ -113,10 +128,13 @@ func checkedNorm(f func(x, r, gain, bias *float32)) func(x, r, gain, bias []floa
 }
 
 //go:noescape
-func tileAVX2(m int, a *float32, lda int, b *float32, ldb int, c *float32, ldc, k int, scale, bias *float32)
+func tileAVX2(m int, a *float32, lda int, b *float32, ldb int, c *float32, ldc, k int, scale, bias *float32, next string)
 
 //go:noescape
-func tileAVX512(m int, a *float32, lda int, b *float32, ldb int, c *float32, ldc, k int, scale, bias *float32)
+func tileAVX512(m int, a *float32, lda int, b *float32, ldb int, c *float32, ldc, k int, scale, bias *float32, next string)
+
+//go:noescape
+func packedAVX512(m int, a *float32, lda int, b string, c *float32, ldc, k int, scale, bias *float32)
 
 //go:noescape
 func panelAVX2(dst *float32, src string)

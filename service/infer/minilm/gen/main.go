@@ -42,6 +42,9 @@ func source() string {
 		w.set = s
 		w.panel()
 		w.product()
+		if s.width == 16 {
+			w.packed()
+		}
 		w.softmax()
 		w.gelu()
 		w.norm()

@@ -3,9 +3,10 @@ package main
 import "fmt"
 
 // product multiplies up to w.rows rows of a with two registers of columns of b. The sums stay
-// in registers; each takes its terms in order.
+// in registers; each takes its terms in order. Meanwhile it fetches next, the packed panel that
+// comes after this one: reading weights would otherwise take as long as computing with them.
 func (w *writer) product() {
-	w.text("tile", "(m int, a *float32, lda int, b *float32, ldb int, c *float32, ldc, k int, scale, bias *float32)", 80)
+	w.text("tile", "(m int, a *float32, lda int, b *float32, ldb int, c *float32, ldc, k int, scale, bias *float32, next string)", 96)
 	w.op("MOVQ m+0(FP), AX")
 	w.op("MOVQ a+8(FP), R8")
 	w.op("MOVQ lda+16(FP), R10")
@@ -14,8 +15,52 @@ func (w *writer) product() {
 	w.op("MOVQ c+40(FP), DI")
 	w.op("MOVQ ldc+48(FP), BX")
 	w.op("MOVQ k+56(FP), CX")
-	w.op("SHLQ $2, R10")
+	w.op("MOVQ next_base+80(FP), R13")
+	w.op("TESTQ R13, R13")
+	w.op("CMOVQEQ SI, R13 // nothing comes next: what is there already")
 	w.op("SHLQ $2, DX")
+	w.tiles("rows", func(b0, b1, _ string) {
+		w.op("PREFETCHT0 (R13)")
+		w.op("ADDQ $48, R13")
+		w.op("VMOVUPS (SI), %s", b0)
+		w.op("VMOVUPS %d(SI), %s", w.bytes(), b1)
+		w.op("ADDQ DX, SI")
+	}, 64)
+}
+
+// packed is product on a packed panel: unpacking takes no time of its own beside few rows. It
+// needs all 32 registers.
+func (w *writer) packed() {
+	w.text("packed", "(m int, a *float32, lda int, b string, c *float32, ldc, k int, scale, bias *float32)", 80)
+	w.op("MOVQ m+0(FP), AX")
+	w.op("MOVQ a+8(FP), R8")
+	w.op("MOVQ lda+16(FP), R10")
+	w.op("MOVQ b_base+24(FP), SI")
+	w.op("MOVQ c+40(FP), DI")
+	w.op("MOVQ ldc+48(FP), BX")
+	w.op("MOVQ k+56(FP), CX")
+	mask := w.v(31)
+	w.op("VMOVDQU32 lowNibble<>(SB), %s", mask)
+	w.tiles("packed", func(b0, b1, x string) {
+		w.op("PREFETCHT0 1536(SI) // panels follow each other")
+		w.op("VPMOVZXBD 32(SI), %s", x)
+		w.op("VPMOVSXBD (SI), %s", b0)
+		w.op("VPMOVSXBD 16(SI), %s", b1)
+		w.op("VPSLLD $4, %s, %[1]s", b0)
+		w.op("VPSLLD $4, %s, %[1]s", b1)
+		w.op("VPTERNLOGD $0xf8, %s, %s, %s // b0 | x & mask", mask, x, b0)
+		w.op("VPSRLD $4, %s, %[1]s", x)
+		w.op("VPORD %s, %s, %[2]s", x, b1)
+		w.op("VCVTDQ2PS %s, %[1]s", b0)
+		w.op("VCVTDQ2PS %s, %[1]s", b1)
+		w.op("ADDQ $48, SI")
+	}, 64)
+}
+
+// tiles goes to the code for AX rows. weights loads the next row of b into two registers and may
+// use a third. scale and bias stand at frame offset args.
+func (w *writer) tiles(label string, weights func(b0, b1, x string), args int) {
+	w.op("SHLQ $2, R10")
 	w.op("SHLQ $2, BX")
 	w.op("LEAQ (R10)(R10*2), R11 // 3 rows")
 	w.op("LEAQ (R10)(R10*4), R12 // 5 rows")
@@ -23,14 +68,18 @@ func (w *writer) product() {
 	w.op("ADDQ R10, R9 // row 7")
 	for m := w.rows; m > 1; m-- {
 		w.op("CMPQ AX, $%d", m)
-		w.op("JEQ  rows%d", m)
+		w.op("JEQ  %s%d", label, m)
 	}
 	for m := 1; m <= w.rows; m++ {
-		w.tile(m)
+		w.line("")
+		if m > 1 {
+			w.line("%s%d:", label, m)
+		}
+		w.tile(m, weights, args)
 	}
 }
 
-func (w *writer) tile(m int) {
+func (w *writer) tile(m int, weights func(b0, b1, x string), args int) {
 	row := func(i int) string {
 		base := "R8"
 		if i >= 7 {
@@ -39,17 +88,12 @@ func (w *writer) tile(m int) {
 		return fmt.Sprintf([]string{"(%s)", "(%s)(R10*1)", "(%s)(R10*2)", "(%s)(R11*1)", "(%s)(R10*4)", "(%s)(R12*1)", "(%s)(R11*2)"}[i], base)
 	}
 	b0, b1, x := w.v(2*w.rows), w.v(2*w.rows+1), w.v(2*w.rows+2)
-	w.line("")
-	if m > 1 {
-		w.line("rows%d:", m)
-	}
 	for i := range 2 * m {
 		w.op("VPXOR%s %s, %[2]s, %[2]s", w.bits, w.v(i))
 	}
 	w.line("")
 	w.line("terms%d:", m)
-	w.op("VMOVUPS (SI), %s", b0)
-	w.op("VMOVUPS %d(SI), %s", w.bytes(), b1)
+	weights(b0, b1, x)
 	for i := range m {
 		w.op("VBROADCASTSS %s, %s", row(i), x)
 		w.op("VFMADD231PS %s, %s, %s", x, b0, w.v(2*i))
@@ -59,12 +103,11 @@ func (w *writer) tile(m int) {
 	if m > 7 {
 		w.op("ADDQ $4, R9")
 	}
-	w.op("ADDQ DX, SI")
 	w.op("DECQ CX")
 	w.op("JNZ  terms%d", m)
 	w.line("")
-	w.op("MOVQ scale+64(FP), AX")
-	w.op("MOVQ bias+72(FP), R8")
+	w.op("MOVQ scale+%d(FP), AX", args)
+	w.op("MOVQ bias+%d(FP), R8", args+8)
 	w.op("VMOVUPS (AX), %s", b0)
 	w.op("VMOVUPS %d(AX), %s", w.bytes(), b1)
 	for i := range m {

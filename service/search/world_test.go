@@ -1,0 +1,365 @@
+package search_test
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"log/slog"
+	"maps"
+	"math"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	guardv1 "aran/api/gen/aran/guard/v1"
+	"aran/api/gen/aran/guard/v1/guardv1connect"
+	inferv1 "aran/api/gen/aran/infer/v1"
+	"aran/api/gen/aran/infer/v1/inferv1connect"
+	"aran/platform/auth"
+	"aran/platform/bus"
+	"aran/platform/fault"
+	"aran/platform/rpc"
+	"aran/platform/rpc/rpctest"
+	"aran/platform/saga"
+	"aran/platform/store"
+	"aran/service/search"
+)
+
+// tokens counts as a word-piece tokenizer roughly does.
+func tokens(s string) (n int) {
+	for _, w := range strings.Fields(s) {
+		n += (len(w) + 5) / 6
+	}
+	return n
+}
+
+// encoder is a small working encoder: a text's vector is the sum of its words' vectors. Words that mean the same
+// have the same vector. Its digest can be changed, and it can be away.
+type encoder struct {
+	digest atomic.Value
+	away   atomic.Bool
+	calls  atomic.Int64
+
+	mu       sync.Mutex
+	subjects map[string]bool // who was embedded for
+}
+
+const dim = 48
+
+func newEncoder() *encoder {
+	e := &encoder{subjects: map[string]bool{}}
+	e.digest.Store("encoder-one")
+	return e
+}
+
+func (e *encoder) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.EmbedResponse, error) {
+	e.calls.Add(1)
+	if e.away.Load() {
+		return nil, fault.New(fault.Unavailable, "model_away", "The encoder is away.")
+	}
+	id := auth.From(ctx)
+	e.mu.Lock()
+	e.subjects[id.Tenant+"/"+id.Subject] = true
+	e.mu.Unlock()
+	out := &inferv1.EmbedResponse{Digest: e.digest.Load().(string), Dim: dim}
+	for _, t := range r.GetTexts() {
+		out.Vectors = append(out.Vectors, &inferv1.Vector{Values: vectorOf(t), Tokens: int32(tokens(t))})
+	}
+	return out, nil
+}
+
+var same = map[string]string{"automobile": "car", "vehicle": "car", "physician": "doctor"}
+
+func vectorOf(text string) []float32 {
+	v := make([]float64, dim)
+	v[0] = 0.01
+	for _, w := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return r < 'a' || r > 'z' }) {
+		if s, ok := same[w]; ok {
+			w = s
+		}
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(w))
+		x := h.Sum64()
+		for range 3 {
+			v[x%dim] += 1
+			x /= dim
+		}
+	}
+	var ss float64
+	for _, f := range v {
+		ss += f * f
+	}
+	out := make([]float32, dim)
+	for i, f := range v {
+		out[i] = float32(f / math.Sqrt(ss))
+	}
+	return out
+}
+
+// judge is a guard that blocks one phrase and flags another.
+type judge struct{ away atomic.Bool }
+
+func (j *judge) Scan(_ context.Context, r *guardv1.ScanRequest) (*guardv1.ScanResponse, error) {
+	if j.away.Load() {
+		return nil, fault.New(fault.Unavailable, "guard_away", "The guard is away.")
+	}
+	out := &guardv1.ScanResponse{}
+	for _, t := range r.GetTexts() {
+		res := &guardv1.ScanResult{Verdict: guardv1.Verdict_VERDICT_ALLOW}
+		switch {
+		case strings.Contains(t, "ignore all previous instructions"):
+			res.Verdict, res.Findings = guardv1.Verdict_VERDICT_BLOCK, []*guardv1.Finding{{Kind: "injection"}}
+		case strings.Contains(t, "@"):
+			res.Verdict, res.Findings = guardv1.Verdict_VERDICT_FLAG, []*guardv1.Finding{{Kind: "pii.email"}}
+		}
+		out.Results = append(out.Results, res)
+	}
+	return out, nil
+}
+
+func (*judge) CheckOutput(context.Context, *guardv1.CheckOutputRequest) (*guardv1.CheckOutputResponse, error) {
+	return nil, fault.New(fault.Unsupported, "", "Not here.")
+}
+
+// world is a search service with everything real around it but guard and encoder.
+type world struct {
+	t       *testing.T
+	dir     string
+	s       *search.Service
+	db      *store.DB
+	server  *bus.Server
+	conn    *bus.Conn
+	sagas   *saga.Engine
+	people  *rpctest.Authority
+	encoder *encoder
+	judge   *judge
+	events  *events
+}
+
+// events keeps what was published, by type.
+type events struct {
+	mu   sync.Mutex
+	list []bus.Event
+}
+
+func (e *events) of(kind string) (out []bus.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.list {
+		if x.Type == kind {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+type option func(*search.Config, *search.Deps)
+
+func open(t *testing.T, options ...option) *world {
+	t.Helper()
+	return openAt(t, t.TempDir(), newEncoder(), &judge{}, options...)
+}
+
+func openAt(t *testing.T, dir string, e *encoder, j *judge, options ...option) *world {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	w := &world{t: t, dir: dir, people: rpctest.NewAuthority(t), encoder: e, judge: j, events: &events{}}
+	var err error
+	w.db, err = store.Open(t.Context(), store.Options{Service: "search", Path: filepath.Join(dir, "search.db"), Migrations: search.Migrations, Log: log})
+	w.must(err)
+	w.server, err = bus.StartServer(t.Context(), filepath.Join(dir, "bus"), log)
+	w.must(err)
+	w.conn, err = bus.Connect(t.Context(), w.server, "search", log)
+	w.must(err)
+	w.sagas, err = saga.Open(t.Context(), w.db, "search", search.Definitions, log)
+	w.must(err)
+	cfg := search.Default()
+	cfg.PassageTokens, cfg.OverlapTokens, cfg.EmbedBatch, cfg.RetryAfter = 64, 8, 4, 10*time.Millisecond
+	deps := search.Deps{
+		DB: w.db, Bus: w.conn, Sagas: w.sagas, Count: tokens, Log: log, Server: w.people.Server("search", "chat"),
+		Guard: guardv1connect.NewGuardServiceClient(w.client("guard", w.serve("guard")), "http://guard", rpc.ClientOptions("guard", w.source())...),
+		Infer: inferv1connect.NewInferServiceClient(w.client("infer", w.serve("infer")), "http://infer", rpc.ClientOptions("infer", w.source())...),
+	}
+	for _, o := range options {
+		o(&cfg, &deps)
+	}
+	w.s, err = search.New(cfg, deps)
+	w.must(err)
+	w.must(w.conn.Broadcast(t.Context(), []string{"aran.search.>"}, func(_ context.Context, e bus.Event) {
+		w.events.mu.Lock()
+		defer w.events.mu.Unlock()
+		w.events.list = append(w.events.list, e)
+	}))
+	w.must(w.sagas.Launch(t.Context()))
+	w.must(w.s.Start(t.Context()))
+	w.must(w.conn.Relay(t.Context(), w.db, true))
+	t.Cleanup(w.close)
+	return w
+}
+
+// serve is guard or infer behind the real chain of checks.
+func (w *world) serve(name string) http.Handler {
+	s := w.people.Server(name, "search")
+	mux := http.NewServeMux()
+	if name == "guard" {
+		mux.Handle(guardv1connect.NewGuardServiceHandler(w.judge, s.HandlerOptions()...))
+	} else {
+		mux.Handle(inferv1connect.NewInferServiceHandler(onlyEmbed{encoder: w.encoder}, s.HandlerOptions()...))
+	}
+	return s.Internal(mux)
+}
+
+type onlyEmbed struct {
+	inferv1connect.UnimplementedInferServiceHandler
+	*encoder
+}
+
+func (o onlyEmbed) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.EmbedResponse, error) {
+	return o.encoder.Embed(ctx, r)
+}
+
+func (*world) client(_ string, h http.Handler) *http.Client {
+	return &http.Client{Transport: rpc.InProcess("search", h)}
+}
+
+// source exchanges as user does: the token in hand, or a grant, for one of another audience.
+func (w *world) source() auth.Source {
+	return auth.NewSource(func(ctx context.Context, subjectToken string, g auth.Grant, audience string) (string, time.Duration, error) {
+		id := auth.Identity{Tenant: g.Tenant, Subject: g.Subject, Scopes: g.Scopes}
+		if subjectToken != "" {
+			id = auth.From(ctx)
+		}
+		if g.Subject == "user:suspended" {
+			return "", 0, fault.New(fault.Denied, "suspended", "The account is suspended.")
+		}
+		return w.people.Token(id, audience, "search"), time.Minute, nil
+	})
+}
+
+func (w *world) close() {
+	if w.db == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), 10*time.Second)
+	defer cancel()
+	if err := errors.Join(w.s.Stop(ctx), w.sagas.Stop(ctx), w.conn.Close(ctx), w.db.Close(), w.server.Stop(ctx)); err != nil {
+		w.t.Error(err)
+	}
+	w.db = nil
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// eventually waits for a condition that the work in the background brings about.
+func (w *world) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			w.t.Fatalf("in 20 s not: %s", what)
+		}
+	}
+}
+
+// person is somebody with all rights on search.
+func person(tenant, subject string, roles ...string) *auth.Identity {
+	return &auth.Identity{Tenant: tenant, Subject: subject, Roles: roles, Scopes: []string{auth.ScopeSearchRead, auth.ScopeSearchWrite}}
+}
+
+func (w *world) call(id *auth.Identity, method, path string, body any, header ...string) rpctest.Answer {
+	w.t.Helper()
+	return w.people.Gateway(w.s.Public(), "search", id, method, path, body, header...)
+}
+
+func (w *world) want(status int, a rpctest.Answer) rpctest.Answer {
+	w.t.Helper()
+	if a.Status != status {
+		w.t.Fatalf("status %d, want %d: %s", a.Status, status, a.Body)
+	}
+	return a
+}
+
+func (w *world) collection(id *auth.Identity, name string) {
+	w.t.Helper()
+	w.want(201, w.call(id, "POST", "/api/v1/collections", map[string]any{"name": name}))
+}
+
+// put stores a document and waits until its work has ended.
+func (w *world) put(id *auth.Identity, collection string, doc map[string]any) map[string]any {
+	w.t.Helper()
+	var stored map[string]any
+	w.want(202, w.call(id, "POST", "/api/v1/collections/"+collection+"/documents", doc)).JSON(w.t, &stored)
+	return w.settled(id, collection, stored["id"].(string))
+}
+
+func (w *world) settled(id *auth.Identity, collection, doc string) (out map[string]any) {
+	w.t.Helper()
+	w.eventually("the work on "+doc+" ends", func() bool {
+		out = nil
+		w.want(200, w.call(id, "GET", "/api/v1/collections/"+collection+"/documents/"+doc, nil)).JSON(w.t, &out)
+		return out["status"] != "queued"
+	})
+	return out
+}
+
+type hit struct {
+	Collection, Document, Chunk, Title, Text string
+	Start, End                               int
+	Score                                    float64
+}
+
+type found struct {
+	Hits     []hit
+	Degraded bool
+	Encoder  string
+}
+
+func (f found) documents() (out []string) {
+	for _, h := range f.Hits {
+		out = append(out, h.Document)
+	}
+	return out
+}
+
+func (w *world) search(id *auth.Identity, collection string, q map[string]any) (out found) {
+	w.t.Helper()
+	w.want(200, w.call(id, "POST", "/api/v1/collections/"+collection+"/search", q)).JSON(w.t, &out)
+	return out
+}
+
+// rows counts what a table holds.
+func (w *world) rows(table string) (n int) {
+	w.t.Helper()
+	w.must(w.db.QueryRow(w.t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n))
+	return n
+}
+
+func (w *world) allRows() map[string]int {
+	out := map[string]int{}
+	for _, t := range []string{"document", "edition", "passage", "posting", "vector", "access", "metadata", "trash"} {
+		out[t] = w.rows("search_" + t)
+	}
+	return out
+}
+
+func (w *world) nothingLeft(what string) {
+	w.t.Helper()
+	w.eventually(what, func() bool {
+		return !slices.ContainsFunc(slices.Collect(maps.Values(w.allRows())), func(n int) bool { return n > 0 })
+	})
+}

@@ -49,12 +49,15 @@ func parse(b []byte) (map[string]tensor, error) {
 		if h.Type != "F32" {
 			continue
 		}
-		t := tensor{rows: 1, cols: h.Shape[len(h.Shape)-1]}
-		if len(h.Shape) == 2 {
-			t.rows = h.Shape[0]
+		if len(h.Shape) == 1 {
+			h.Shape = []int{1, h.Shape[0]}
 		}
-		if h.Offsets[0] < 0 || h.Offsets[1] > len(body) || h.Offsets[1]-h.Offsets[0] != 4*t.rows*t.cols {
-			return nil, fmt.Errorf("%s: bad offsets", name)
+		if len(h.Shape) != 2 || min(h.Shape[0], h.Shape[1]) < 0 || max(h.Shape[0], h.Shape[1]) > len(body) {
+			return nil, fmt.Errorf("%s: bad shape %v", name, h.Shape)
+		}
+		t := tensor{rows: h.Shape[0], cols: h.Shape[1]}
+		if h.Offsets[0] < 0 || h.Offsets[1] > len(body) || h.Offsets[1]-h.Offsets[0] != 4*t.rows*t.cols || h.Offsets[1] < h.Offsets[0] {
+			return nil, fmt.Errorf("%s: bad offsets %v", name, h.Offsets)
 		}
 		t.v = make([]float32, t.rows*t.cols)
 		for i := range t.v {

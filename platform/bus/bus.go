@@ -38,7 +38,7 @@ type Conn struct {
 
 	life   context.Context // of handlers and relays, from Connect to the end of Close
 	cancel context.CancelFunc
-	relays sync.WaitGroup
+	relays sync.WaitGroup // and what prunes
 	halt   chan struct{} // closed when relays should make a last round and end
 
 	mu        sync.Mutex
@@ -46,6 +46,7 @@ type Conn struct {
 	consumers []*consumer
 	listeners []jetstream.ConsumeContext
 	outboxes  []*store.DB
+	kept      []*store.DB // databases whose old rows are pruned
 }
 
 type meters struct {

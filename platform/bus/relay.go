@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -38,23 +39,17 @@ func (c *Conn) Relay(ctx context.Context, db *store.DB, replay bool) error { //n
 		return errClosed
 	}
 	c.outboxes = append(c.outboxes, db)
+	c.keep(db)
 	c.relays.Go(func() { c.relay(db) }) //nolint:contextcheck // ctx bounds the set-up; the relay lives on
 	return nil
 }
 
 func (c *Conn) relay(db *store.DB) {
-	pruned := time.Now()
 	for {
 		wait := relayPoll
 		if err := c.drain(c.life, db); err != nil && c.life.Err() == nil {
 			c.log.LogAttrs(c.life, slog.LevelWarn, "outbox not sent", slog.String("service", c.service), slog.String("error", err.Error()))
 			wait = relayPause
-		}
-		if time.Since(pruned) > pruneEvery {
-			pruned = time.Now()
-			if err := db.Prune(c.life, pruned.Add(-keepSent), pruned.Add(-keepSeen)); err != nil && c.life.Err() == nil {
-				c.log.LogAttrs(c.life, slog.LevelWarn, "outbox not pruned", slog.String("service", c.service), slog.String("error", err.Error()))
-			}
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -73,6 +68,41 @@ func (c *Conn) relay(db *store.DB) {
 			return
 		}
 		timer.Stop()
+	}
+}
+
+// prune deletes old rows of outbox and inbox, until the connection is closed. One goroutine does it for all
+// databases that the connection has to do with.
+func (c *Conn) prune() {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-c.halt:
+			return
+		case <-c.life.Done():
+			return
+		}
+		c.mu.Lock()
+		dbs := slices.Clone(c.kept)
+		c.mu.Unlock()
+		now := time.Now()
+		for _, db := range dbs {
+			if err := db.Prune(c.life, now.Add(-keepSent), now.Add(-keepSeen)); err != nil && c.life.Err() == nil {
+				c.log.LogAttrs(c.life, slog.LevelWarn, "outbox and inbox not pruned", slog.String("service", c.service), slog.String("error", err.Error()))
+			}
+		}
+	}
+}
+
+// keep has a database pruned. The caller holds c.mu.
+func (c *Conn) keep(db *store.DB) {
+	if slices.Contains(c.kept, db) {
+		return
+	}
+	if c.kept = append(c.kept, db); len(c.kept) == 1 {
+		c.relays.Go(c.prune)
 	}
 }
 

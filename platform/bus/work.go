@@ -139,6 +139,7 @@ func (c *Conn) Subscribe(ctx context.Context, w Work) error {
 		return fmt.Errorf("subscribe %s: %w", durable, err)
 	}
 	c.consumers = append(c.consumers, r)
+	c.keep(w.DB)
 	return nil
 }
 

@@ -110,15 +110,16 @@ func (s *Service) Start(ctx context.Context) error {
 	})
 }
 
-// Stop signs what was recorded last. The bus connection may be closed before or after.
+// Stop closes the bus connection, so that nothing more is recorded, and signs what was recorded last.
 func (s *Service) Stop(ctx context.Context) error {
 	if s.stop == nil {
 		return nil
 	}
+	closed := s.d.Bus.Close(ctx)
 	s.stop()
 	s.done.Wait()
 	fault.Point("audit.stopping")
-	return s.sign(ctx)
+	return errors.Join(closed, s.sign(ctx))
 }
 
 // sealed is the part of an entry that is under the subject's key.

@@ -164,7 +164,7 @@ func (c *chatRequest) numbers(r *request) error {
 		}
 	}
 	if c.Seed != nil {
-		r.Seed = uint32(*c.Seed & math.MaxUint32) //nolint:gosec // masked
+		r.Seed = uint32(*c.Seed & math.MaxUint32)
 		if r.Seed == 0 || r.Seed == math.MaxUint32 {
 			r.Seed = 1 // 0 and the largest mean "random" here and in llama.cpp
 		}

@@ -44,12 +44,12 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /props", s.props)
 	mux.HandleFunc("POST /v1/chat/completions", s.chat)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer s.recover(w)
+		defer s.recover(r.Context(), w)
 		mux.ServeHTTP(w, r)
 	})
 }
 
-func (s *server) recover(w http.ResponseWriter) {
+func (s *server) recover(ctx context.Context, w http.ResponseWriter) {
 	p := recover()
 	if p == nil {
 		return
@@ -57,64 +57,63 @@ func (s *server) recover(w http.ResponseWriter) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
-	s.log.LogAttrs(context.Background(), slog.LevelError, "handler panicked", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
-	s.fail(w, errorBody{Code: http.StatusInternalServerError, Type: "server_error", Message: "internal error"})
+	s.log.LogAttrs(ctx, slog.LevelError, "handler panicked", slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+	s.fail(ctx, w, errorBody{Code: http.StatusInternalServerError, Type: "server_error", Message: "internal error"})
 }
 
-func (s *server) health(w http.ResponseWriter, _ *http.Request) {
-	if s.model(w) != nil {
-		s.json(w, http.StatusOK, map[string]string{"status": "ok"})
+func (s *server) health(w http.ResponseWriter, r *http.Request) {
+	if s.model(r.Context(), w) != nil {
+		s.json(r.Context(), w, http.StatusOK, map[string]string{"status": "ok"})
 	}
 }
 
 // model is the loaded one, or nil after the caller was told to wait.
-func (s *server) model(w http.ResponseWriter) *running {
+func (s *server) model(ctx context.Context, w http.ResponseWriter) *running {
 	m := s.ready.Load()
 	if m == nil {
 		w.Header().Set("Retry-After", "1")
-		s.fail(w, errorBody{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"})
+		s.fail(ctx, w, errorBody{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "Loading model"})
 	}
 	return m
 }
 
-func (s *server) models(w http.ResponseWriter, _ *http.Request) {
-	m := s.model(w)
+func (s *server) models(w http.ResponseWriter, r *http.Request) {
+	m := s.model(r.Context(), w)
 	if m == nil {
 		return
 	}
-	s.json(w, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{
+	s.json(r.Context(), w, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{
 		"id": m.info.Name, "object": "model", "created": m.loaded.Unix(), "owned_by": "llamacpp",
 		"meta": map[string]any{"n_ctx": m.info.Context, "n_ctx_train": m.info.Trained, "n_params": m.info.Parameters, "size": m.info.Size, "description": m.info.Description},
 	}}})
 }
 
-func (s *server) props(w http.ResponseWriter, _ *http.Request) {
-	m := s.model(w)
+func (s *server) props(w http.ResponseWriter, r *http.Request) {
+	m := s.model(r.Context(), w)
 	if m == nil {
 		return
 	}
-	s.json(w, http.StatusOK, map[string]any{
+	s.json(r.Context(), w, http.StatusOK, map[string]any{
 		"default_generation_settings": map[string]any{"n_ctx": m.info.Context, "temperature": defaultTemperature, "top_p": defaultTopP},
 		"total_slots":                 1, "model_alias": m.info.Name, "chat_template": m.info.Template,
 	})
 }
 
 func (s *server) chat(w http.ResponseWriter, r *http.Request) {
-	m := s.model(w)
+	m := s.model(r.Context(), w)
 	if m == nil {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			s.fail(w, errorBody{Code: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Message: fmt.Sprintf("the body is larger than %d bytes", large.Limit)})
+		if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			s.fail(r.Context(), w, errorBody{Code: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Message: fmt.Sprintf("the body is larger than %d bytes", large.Limit)})
 		}
 		return // else the caller went away
 	}
 	req, c, err := parseChat(body)
 	if err != nil {
-		s.fail(w, errorBody{Code: http.StatusBadRequest, Type: "invalid_request_error", Message: err.Error()})
+		s.fail(r.Context(), w, errorBody{Code: http.StatusBadRequest, Type: "invalid_request_error", Message: err.Error()})
 		return
 	}
 	select {
@@ -122,12 +121,12 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.places }()
 	default:
 		w.Header().Set("Retry-After", "2")
-		s.fail(w, errorBody{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "too many requests wait for the model"})
+		s.fail(r.Context(), w, errorBody{Code: http.StatusServiceUnavailable, Type: "unavailable_error", Message: "too many requests wait for the model"})
 		return
 	}
 	a := chatAnswer{ID: "chatcmpl-" + strconv.FormatInt(s.number.Add(1), 10), Created: time.Now().Unix(), Model: m.info.Name}
 	if c.Stream {
-		s.stream(w, r, m, req, a, c.StreamOptions.IncludeUsage)
+		s.stream(w, r, m, req, a, c.StreamOptions)
 		return
 	}
 	s.whole(w, r, m, req, a)
@@ -146,10 +145,10 @@ func (s *server) whole(w http.ResponseWriter, r *http.Request, m *running, req r
 	answer := string(text)
 	a.Object, a.Usage, a.Timings = "chat.completion", out.usage(), out.timings()
 	a.Choices = []chatChoice{{Message: &chatText{Role: "assistant", Content: &answer}, FinishReason: &out.Finish}}
-	s.json(w, http.StatusOK, a)
+	s.json(r.Context(), w, http.StatusOK, a)
 }
 
-func (s *server) stream(w http.ResponseWriter, r *http.Request, m *running, req request, a chatAnswer, usage bool) {
+func (s *server) stream(w http.ResponseWriter, r *http.Request, m *running, req request, a chatAnswer, o streamOptions) {
 	a.Object = "chat.completion.chunk"
 	e := events{w: w, c: http.NewResponseController(w)}
 	delta := func(t chatText, finish *string) chatAnswer {
@@ -175,7 +174,7 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request, m *running, req 
 	last := delta(chatText{}, &out.Finish)
 	last.Timings = out.timings()
 	err = e.send(last)
-	if usage && err == nil {
+	if o.IncludeUsage && err == nil {
 		a.Choices, a.Usage = []chatChoice{}, out.usage()
 		err = e.send(a)
 	}
@@ -190,13 +189,13 @@ func (s *server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var long tooLongError
 	switch {
 	case errors.As(err, &long):
-		s.fail(w, errorBody{Code: http.StatusBadRequest, Type: "exceed_context_size_error", Message: long.Error(), Prompt: long.tokens, Context: long.context})
+		s.fail(r.Context(), w, errorBody{Code: http.StatusBadRequest, Type: "exceed_context_size_error", Message: long.Error(), Prompt: long.tokens, Context: long.context})
 	case errors.Is(err, errTemplate):
-		s.fail(w, errorBody{Code: http.StatusBadRequest, Type: "invalid_request_error", Message: err.Error()})
+		s.fail(r.Context(), w, errorBody{Code: http.StatusBadRequest, Type: "invalid_request_error", Message: err.Error()})
 	case r.Context().Err() != nil:
 	default:
 		s.note(r, err)
-		s.fail(w, errorBody{Code: http.StatusInternalServerError, Type: "server_error", Message: "the model failed"})
+		s.fail(r.Context(), w, errorBody{Code: http.StatusInternalServerError, Type: "server_error", Message: "the model failed"})
 	}
 }
 
@@ -207,13 +206,15 @@ func (s *server) note(r *http.Request, err error) {
 	}
 }
 
-func (s *server) fail(w http.ResponseWriter, b errorBody) { s.json(w, b.Code, apiError{b}) }
+func (s *server) fail(ctx context.Context, w http.ResponseWriter, b errorBody) {
+	s.json(ctx, w, b.Code, apiError{b})
+}
 
-func (s *server) json(w http.ResponseWriter, status int, v any) {
+func (s *server) json(ctx context.Context, w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		s.log.LogAttrs(context.Background(), slog.LevelDebug, "answer not sent", slog.String("error", err.Error()))
+		s.log.LogAttrs(ctx, slog.LevelDebug, "answer not sent", slog.String("error", err.Error()))
 	}
 }
 

@@ -35,14 +35,14 @@ func words(ctx context.Context, r request, emit func(string) error) (outcome, er
 type generator func(ctx context.Context, r request, emit func(string) error) (outcome, error)
 
 // listen serves on a Unix socket and returns a client for it.
-func listen(t *testing.T, queue int, g generator) (*server, *http.Client) {
+func listen(t *testing.T, g generator) (*server, *http.Client) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(queue, slog.New(slog.DiscardHandler))
+	s := newServer(1, slog.New(slog.DiscardHandler))
 	if g != nil {
 		s.open(running{info: modelInfo{Name: "tiny", Context: 64}, generate: g})
 	}
@@ -57,7 +57,9 @@ func listen(t *testing.T, queue int, g generator) (*server, *http.Client) {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return s, c
 }
@@ -72,7 +74,11 @@ func call(t *testing.T, ctx context.Context, c *http.Client, method, path, body 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { resp.Body.Close() })
+	t.Cleanup(func() {
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return resp
 }
 
@@ -87,7 +93,7 @@ func answer[T any](t *testing.T, r *http.Response) (v T) {
 const ask = `{"messages":[{"role":"user","content":"one two three"}]}`
 
 func TestWholeAnswer(t *testing.T) {
-	_, c := listen(t, 1, words)
+	_, c := listen(t, words)
 	r := call(t, t.Context(), c, "POST", "/v1/chat/completions", `{"max_tokens":2,"messages":[{"role":"user","content":[{"type":"text","text":"one two "},{"type":"text","text":"three"}]}]}`)
 	a := answer[chatAnswer](t, r)
 	if r.StatusCode != 200 || a.Object != "chat.completion" || *a.Choices[0].Message.Content != "one two " || *a.Choices[0].FinishReason != "length" {
@@ -99,7 +105,7 @@ func TestWholeAnswer(t *testing.T) {
 }
 
 func TestStreamedAnswer(t *testing.T) {
-	_, c := listen(t, 1, words)
+	_, c := listen(t, words)
 	r := call(t, t.Context(), c, "POST", "/v1/chat/completions", `{"stream":true,"stream_options":{"include_usage":true},`+ask[1:])
 	if ct := r.Header.Get("Content-Type"); ct != "text/event-stream" {
 		t.Errorf("content type %q", ct)
@@ -137,7 +143,7 @@ func TestStreamedAnswer(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	_, c := listen(t, 1, words)
+	_, c := listen(t, words)
 	for _, k := range []struct{ name, body, want string }{
 		{"not JSON", `{`, "not a chat completion"},
 		{"no messages", `{"messages":[]}`, "messages: 0"},
@@ -165,7 +171,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestPromptThatIsTooLong(t *testing.T) {
-	_, c := listen(t, 1, func(context.Context, request, func(string) error) (outcome, error) {
+	_, c := listen(t, func(context.Context, request, func(string) error) (outcome, error) {
 		return outcome{}, tooLongError{tokens: 99, context: 64}
 	})
 	r := call(t, t.Context(), c, "POST", "/v1/chat/completions", `{"stream":true,`+ask[1:])
@@ -176,7 +182,7 @@ func TestPromptThatIsTooLong(t *testing.T) {
 }
 
 func TestFailureSaysNothingOfItsCause(t *testing.T) {
-	_, c := listen(t, 1, func(context.Context, request, func(string) error) (outcome, error) {
+	_, c := listen(t, func(context.Context, request, func(string) error) (outcome, error) {
 		return outcome{}, errors.New("tensor 0xdeadbeef")
 	})
 	r := call(t, t.Context(), c, "POST", "/v1/chat/completions", ask)
@@ -187,7 +193,7 @@ func TestFailureSaysNothingOfItsCause(t *testing.T) {
 }
 
 func TestBeforeTheModelIsLoaded(t *testing.T) {
-	s, c := listen(t, 1, nil)
+	s, c := listen(t, nil)
 	for _, p := range []string{"/health", "/v1/models", "/props"} {
 		if r := call(t, t.Context(), c, "GET", p, ""); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" {
 			t.Errorf("%s while loading: %d, Retry-After %q", p, r.StatusCode, r.Header.Get("Retry-After"))
@@ -203,7 +209,7 @@ func TestBeforeTheModelIsLoaded(t *testing.T) {
 
 func TestQueueIsBounded(t *testing.T) {
 	started, finish := make(chan struct{}, 4), make(chan struct{})
-	_, c := listen(t, 1, func(ctx context.Context, r request, emit func(string) error) (outcome, error) {
+	_, c := listen(t, func(ctx context.Context, r request, emit func(string) error) (outcome, error) {
 		started <- struct{}{}
 		select {
 		case <-finish:
@@ -233,13 +239,13 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestCallerWhoLeavesStopsTheModel(t *testing.T) {
-	stopped := make(chan error, 1)
-	_, c := listen(t, 1, func(ctx context.Context, _ request, emit func(string) error) (outcome, error) {
+	stopped := make(chan struct{}, 1)
+	_, c := listen(t, func(ctx context.Context, _ request, emit func(string) error) (outcome, error) {
 		if err := emit("first"); err != nil {
 			return outcome{}, err
 		}
 		<-ctx.Done()
-		stopped <- ctx.Err()
+		stopped <- struct{}{}
 		return outcome{}, ctx.Err()
 	})
 	ctx, leave := context.WithCancel(t.Context())
@@ -256,7 +262,7 @@ func TestCallerWhoLeavesStopsTheModel(t *testing.T) {
 }
 
 func TestPanicIsAnError(t *testing.T) {
-	_, c := listen(t, 1, func(context.Context, request, func(string) error) (outcome, error) { panic("secret detail") })
+	_, c := listen(t, func(context.Context, request, func(string) error) (outcome, error) { panic("secret detail") })
 	r := call(t, t.Context(), c, "POST", "/v1/chat/completions", ask)
 	if e := answer[apiError](t, r); r.StatusCode != 500 || strings.Contains(e.Error.Message, "secret") {
 		t.Errorf("%d %+v", r.StatusCode, e)
@@ -278,7 +284,7 @@ func TestFlags(t *testing.T) {
 func TestMissingLibraryIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	never, end := io.Pipe()
-	defer end.Close()
+	defer end.Close() //nolint:errcheck // never fails
 	err := start(t.Context(), []string{"--lib", dir, "--model", filepath.Join(dir, "m.gguf"), "--socket", filepath.Join(dir, "s")}, never, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "load llama.cpp") {
 		t.Errorf("%v, want an error that says what could not be loaded", err)

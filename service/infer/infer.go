@@ -57,8 +57,15 @@ const DefaultName = "default"
 
 // Model is what can be asked for.
 type Model struct {
-	Name, Version, Title, Kind, Digest, Licence, Status string
-	Dim, Context                                        int
+	Name    string
+	Version string
+	Title   string
+	Kind    string
+	Digest  string
+	Licence string
+	Status  string
+	Dim     int
+	Context int
 }
 
 // Service runs models. Safe for concurrent use.

@@ -66,9 +66,10 @@ func database(t *testing.T) *store.DB {
 	return db
 }
 
-// settings know the model `tiny`, whose weights file decides how the engine behaves.
-func settings(t *testing.T, weights string) Config {
+// settings know the model `tiny`, which is not installed yet.
+func settings(t *testing.T) Config {
 	t.Helper()
+	const weights = childtest.Good
 	dir := t.TempDir()
 	gguf, so := []byte("GGUF"+weights), []byte("\x7fELF")
 	c := Default()
@@ -200,7 +201,7 @@ func waitFor(t *testing.T, what string, there func() bool) {
 }
 
 func TestEmbed(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), fake)
+	w := newWorld(t, settings(t), database(t), fake)
 	texts := make([]string, 3*embedBatch+1)
 	for i := range texts {
 		texts[i] = strings.Repeat("a", i+1)
@@ -226,7 +227,7 @@ func TestBuiltInEncoder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, settings(t, childtest.Good), database(t), e.Encode)
+	w := newWorld(t, settings(t), database(t), e.Encode)
 	got, err := w.s.Embed(t.Context(), "", []string{"The audit log holds every decision."})
 	if err != nil || len(got.Vectors) != 1 || len(got.Vectors[0].Vector) != minilm.Dim {
 		t.Errorf("%d vectors, %v", len(got.Vectors), err)
@@ -234,7 +235,7 @@ func TestBuiltInEncoder(t *testing.T) {
 }
 
 func TestUnknownAndUnfitModels(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), fake)
+	w := newWorld(t, settings(t), database(t), fake)
 	_, err := w.client("chat").Embed(t.Context(), &inferv1.EmbedRequest{Model: "gpt-9", Texts: []string{"a"}})
 	if f := fault.From(err); f == nil || f.Kind != fault.Missing || f.Code != "model_not_found" || !strings.Contains(f.Detail, "all-minilm-l6-v2") {
 		t.Errorf("unknown: %v", err)
@@ -249,7 +250,7 @@ func TestUnknownAndUnfitModels(t *testing.T) {
 }
 
 func TestRequestsThatBreakARule(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), fake)
+	w := newWorld(t, settings(t), database(t), fake)
 	if _, err := w.client("chat").Embed(t.Context(), &inferv1.EmbedRequest{}); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("no texts: %v", err)
 	}
@@ -260,7 +261,7 @@ func TestRequestsThatBreakARule(t *testing.T) {
 }
 
 func TestOnlyListedServicesMayCall(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), fake)
+	w := newWorld(t, settings(t), database(t), fake)
 	for _, caller := range []string{"gateway", "audit"} {
 		if _, err := w.client(caller).ListModels(t.Context(), &inferv1.ListModelsRequest{}); err == nil {
 			t.Errorf("%q was let in", caller)
@@ -270,7 +271,7 @@ func TestOnlyListedServicesMayCall(t *testing.T) {
 
 func TestOverloadIsShed(t *testing.T) {
 	entered, finish := make(chan struct{}, 8), make(chan struct{})
-	cfg := settings(t, childtest.Good)
+	cfg := settings(t)
 	cfg.EmbedAtOnce, cfg.EmbedQueue = 1, 1
 	w := newWorld(t, cfg, database(t), func(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
 		entered <- struct{}{}
@@ -322,7 +323,7 @@ func TestWaitingEndsWithTheCallersDeadlineAndOurs(t *testing.T) {
 }
 
 func TestLongRequestLetsAShortOneThrough(t *testing.T) {
-	cfg := settings(t, childtest.Good)
+	cfg := settings(t)
 	cfg.EmbedAtOnce = 1
 	var mu sync.Mutex
 	var order []string
@@ -367,7 +368,7 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 }
 
 func TestEncoderThatFails(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), func(context.Context, []string) ([]minilm.Embedding, error) {
+	w := newWorld(t, settings(t), database(t), func(context.Context, []string) ([]minilm.Embedding, error) {
 		return nil, errors.New("weights at 0xdead do not match")
 	})
 	w.health.Open()
@@ -384,7 +385,7 @@ func TestEncoderThatFails(t *testing.T) {
 }
 
 func TestModelsOverREST(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), fake)
+	w := newWorld(t, settings(t), database(t), fake)
 	id := identity()
 	var list struct{ Models []modelBody }
 	a := w.authority.Gateway(w.s.Public(), "infer", &id, "GET", "/api/v1/models", nil)

@@ -24,9 +24,9 @@ func sum(b []byte) string {
 }
 
 // local is a world whose model `tiny` is installed.
-func local(t *testing.T, weights string, change func(*Config)) *world {
+func local(t *testing.T, change func(*Config)) *world {
 	t.Helper()
-	cfg := settings(t, weights)
+	cfg := settings(t)
 	if change != nil {
 		change(&cfg)
 	}
@@ -36,7 +36,7 @@ func local(t *testing.T, weights string, change func(*Config)) *world {
 }
 
 func TestGenerate(t *testing.T) {
-	w := local(t, childtest.Good, nil)
+	w := local(t, nil)
 	text, last, err := w.generate(t.Context(), "one two three", func(r *inferv1.GenerateRequest) { r.MaxTokens = 2 })
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestGenerate(t *testing.T) {
 }
 
 func TestGenerateWithoutTheModel(t *testing.T) {
-	w := newWorld(t, settings(t, childtest.Good), database(t), fake)
+	w := newWorld(t, settings(t), database(t), fake)
 	_, _, err := w.generate(t.Context(), "hello", nil)
 	if f := fault.From(err); f == nil || f.Kind != fault.Unavailable || f.Code != "model_missing" || !strings.Contains(f.Detail, "aran model pull tiny") {
 		t.Errorf("%v; want one line that says what is missing", err)
@@ -68,7 +68,7 @@ func TestGenerateWithoutTheModel(t *testing.T) {
 }
 
 func TestGenerateWithoutTheEngine(t *testing.T) {
-	w := local(t, childtest.Good, func(c *Config) { c.Engine = filepath.Join(t.TempDir(), "aran-llama") })
+	w := local(t, func(c *Config) { c.Engine = filepath.Join(t.TempDir(), "aran-llama") })
 	_, _, err := w.generate(t.Context(), "hello", nil)
 	if f := fault.From(err); f == nil || f.Code != "model_missing" || !strings.Contains(f.Detail, "aran-llama") {
 		t.Errorf("%v", err)
@@ -76,7 +76,7 @@ func TestGenerateWithoutTheEngine(t *testing.T) {
 }
 
 func TestDamagedModelIsNotRun(t *testing.T) {
-	w := local(t, childtest.Good, nil)
+	w := local(t, nil)
 	reg, err := w.cfg.Registry()
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestDamagedModelIsNotRun(t *testing.T) {
 }
 
 func TestAnswersThatFail(t *testing.T) {
-	w := local(t, childtest.Good, nil)
+	w := local(t, nil)
 	for _, c := range []struct {
 		ask  string
 		kind fault.Kind
@@ -127,7 +127,7 @@ func TestAnswersThatFail(t *testing.T) {
 }
 
 func TestHangingModelIsRestarted(t *testing.T) {
-	w := local(t, childtest.Good, func(c *Config) { c.Stall = time.Second })
+	w := local(t, func(c *Config) { c.Stall = time.Second })
 	before := pid(t, w)
 	_, _, err := w.generate(t.Context(), childtest.Hang, nil)
 	if f := fault.From(err); f == nil || f.Code != "model_broke_off" || !strings.Contains(err.Error(), "try again") {
@@ -156,7 +156,7 @@ func pid(t *testing.T, w *world) int {
 }
 
 func TestCallerWhoLeaves(t *testing.T) {
-	w := local(t, childtest.Good, nil)
+	w := local(t, nil)
 	before := pid(t, w)
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error, 1)
@@ -176,7 +176,7 @@ func TestCallerWhoLeaves(t *testing.T) {
 }
 
 func TestStopEndsOpenStreams(t *testing.T) {
-	w := local(t, childtest.Good, nil)
+	w := local(t, nil)
 	process := pid(t, w)
 	got := make(chan error, 1)
 	go func() {
@@ -204,7 +204,7 @@ func named(events []ModelEvent, name string) (out []string) {
 }
 
 func TestChangesAreEventsOncePerChange(t *testing.T) {
-	cfg := settings(t, childtest.Good)
+	cfg := settings(t)
 	cfg.Preload = true
 	db := database(t)
 	first := newWorld(t, cfg, db, fake)

@@ -46,7 +46,7 @@ func (s *Service) getModels(ctx context.Context, _ *struct{}) (*modelsOut, error
 	out := &modelsOut{}
 	out.Body.Models = make([]modelBody, len(list))
 	for i, m := range list {
-		out.Body.Models[i] = m.public()
+		out.Body.Models[i] = modelBody(m)
 	}
 	return out, nil
 }
@@ -62,12 +62,5 @@ func (s *Service) getModel(ctx context.Context, in *modelIn) (*modelOut, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &modelOut{Body: m.public()}, nil
-}
-
-func (m Model) public() modelBody {
-	return modelBody{
-		Name: m.Name, Version: m.Version, Title: m.Title, Kind: m.Kind, Digest: m.Digest, Licence: m.Licence,
-		Status: m.Status, Dim: m.Dim, Context: m.Context,
-	}
+	return &modelOut{Body: modelBody(m)}, nil
 }

@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -61,8 +62,8 @@ func (t *telemetry) begin(ctx context.Context, operation, model string) (context
 		attribute.String("gen_ai.provider.name", "aran"),
 		attribute.String("gen_ai.request.model", model),
 	}
-	ctx, span := t.tracer.Start(ctx, operation+" "+model, trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(labels...))
-	return ctx, &modelCall{t: t, span: span, labels: labels, begin: time.Now()}
+	ctx, span := t.tracer.Start(ctx, operation+" "+model, trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(labels...)) //nolint:spancheck // modelCall.end ends it
+	return ctx, &modelCall{t: t, span: span, labels: labels, begin: time.Now()}                                                        //nolint:spancheck // modelCall.end ends it
 }
 
 // piece notes the first piece of an answer.
@@ -75,12 +76,12 @@ func (c *modelCall) piece(ctx context.Context) {
 
 func (c *modelCall) tokens(ctx context.Context, input, output int) {
 	c.span.SetAttributes(attribute.Int("gen_ai.usage.input_tokens", input))
-	c.t.used.Add(ctx, int64(input), metric.WithAttributes(append(c.labels[:len(c.labels):len(c.labels)], attribute.String("gen_ai.token.type", "input"))...))
+	c.t.used.Add(ctx, int64(input), metric.WithAttributes(append(slices.Clip(c.labels), attribute.String("gen_ai.token.type", "input"))...))
 	if output == 0 {
 		return
 	}
 	c.span.SetAttributes(attribute.Int("gen_ai.usage.output_tokens", output))
-	c.t.used.Add(ctx, int64(output), metric.WithAttributes(append(c.labels[:len(c.labels):len(c.labels)], attribute.String("gen_ai.token.type", "output"))...))
+	c.t.used.Add(ctx, int64(output), metric.WithAttributes(append(slices.Clip(c.labels), attribute.String("gen_ai.token.type", "output"))...))
 	if output > 1 && !c.started.IsZero() {
 		c.t.each.Record(ctx, time.Since(c.started).Seconds()/float64(output-1), metric.WithAttributes(c.labels...))
 	}
@@ -96,7 +97,7 @@ func (c *modelCall) end(ctx context.Context, err error) {
 		case context.DeadlineExceeded:
 			kind = fault.Deadline
 		}
-		labels = append(labels[:len(labels):len(labels)], attribute.String("error.type", kind.String()))
+		labels = append(slices.Clip(labels), attribute.String("error.type", kind.String()))
 		c.span.SetAttributes(attribute.String("error.type", kind.String()))
 		c.span.SetStatus(codes.Error, kind.String())
 	}

@@ -147,12 +147,12 @@ func (p *process) kill() {
 		return // its number may be another's by now
 	default:
 	}
-	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it may be gone
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 }
 
 // end closes the child's standard input, which asks it to end, and kills it when it does not.
 func (p *process) end() {
-	_ = p.stdin.Close() //nolint:errcheck // it may be gone
+	_ = p.stdin.Close()
 	t := time.NewTimer(endPatience)
 	defer t.Stop()
 	select {
@@ -162,7 +162,7 @@ func (p *process) end() {
 		<-p.exited
 	}
 	p.client.CloseIdleConnections()
-	_ = os.RemoveAll(p.dir) //nolint:errcheck // a leftover folder in the temporary one
+	_ = os.RemoveAll(p.dir)
 }
 
 // lower sets the priority of the group that the process leads, so of all its threads. One that has ended, or

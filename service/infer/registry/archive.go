@@ -53,7 +53,7 @@ func unzip(name string, want map[string]File, take func(File, io.Reader) error) 
 		if err := checkEntry(e.Name); err != nil {
 			return err
 		}
-		f, ok, err := left.pick(e.Name, e.Mode().IsRegular(), int64(min(e.UncompressedSize64, maxFileSize))) //nolint:gosec // bounded
+		f, ok, err := left.pick(e.Name, e.Mode().IsRegular(), int64(min(e.UncompressedSize64, maxFileSize)))
 		if err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func wanted(want map[string]File) entries {
 	return out
 }
 
-func (e entries) pick(name string, regular bool, size int64) (f File, ok bool, err error) { //nolint:revive // three results read best here
+func (e entries) pick(name string, regular bool, size int64) (f File, ok bool, err error) {
 	w := e[strings.TrimPrefix(name, "./")]
 	switch {
 	case w == nil:

@@ -39,7 +39,7 @@ func checkContent(f *os.File, name string, size int64) error {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
 	head = head[:n]
-	ok := true
+	var ok bool
 	switch path.Ext(strings.ToLower(name)) {
 	case ".gguf":
 		ok = bytes.HasPrefix(head, []byte("GGUF"))
@@ -49,7 +49,7 @@ func checkContent(f *os.File, name string, size int64) error {
 		ok = len(head) > 8 && head[8] == '{'
 		if ok {
 			n := binary.LittleEndian.Uint64(head)
-			ok = n <= maxSafetensorsHeader && n <= uint64(max(0, size-8)) //nolint:gosec // not negative
+			ok = n <= maxSafetensorsHeader && n <= uint64(max(0, size-8))
 		}
 	case ".json":
 		t := bytes.TrimLeft(head, " \t\r\n")

@@ -200,7 +200,7 @@ func (t *transfer) attempt(ctx context.Context) (n int64, err error) {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
 		req.Header.Set("If-Range", from.Validator)
 	}
-	resp, err := t.r.o.Client.Do(req) //nolint:bodyclose // closed below; the linter does not follow the field
+	resp, err := t.r.o.Client.Do(req)
 	if err != nil {
 		return 0, fmt.Errorf("fetch: %w", cause(ctx, err))
 	}
@@ -285,7 +285,7 @@ func (t *transfer) begin(resp *http.Response) error {
 
 // write appends the body to what is there.
 func (t *transfer) write(body io.Reader, have int64) (int64, error) {
-	out, err := os.OpenFile(t.part, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600) //nolint:gosec // named by a digest
+	out, err := os.OpenFile(t.part, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return 0, permanentError{fmt.Errorf("save: %w", err)}
 	}

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -344,15 +345,27 @@ func TestPullEndsWithItsContext(t *testing.T) {
 	}
 }
 
-const killed = "ARAN_TEST_KILLED_PULL"
+const killed = "--killed-pull"
+
+// TestMain lets the test binary be the process that is killed.
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Args, killed) {
+		var in struct{ Dir, URL string }
+		err := json.NewDecoder(os.Stdin).Decode(&in)
+		if err == nil {
+			var r *Registry
+			if r, err = openTiny(in.Dir, tiny([]Source{{HTTPS: in.URL + "/model.gguf"}}, []Source{{HTTPS: in.URL + "/liba.v1.so"}}), Options{}); err == nil {
+				err = r.Pull(context.Background(), "tiny", nil)
+			}
+		}
+		fmt.Fprintln(os.Stderr, "not killed:", err)
+		os.Exit(1)
+	}
+	m.Run()
+}
 
 // TestKilledPullGoesOn runs a pull in a process of its own, kills that in the middle of a file, and pulls again.
 func TestKilledPullGoesOn(t *testing.T) {
-	if at := os.Getenv(killed); at != "" {
-		dir, url, _ := strings.Cut(at, "|")
-		r := open(t, dir, tiny([]Source{{HTTPS: url + "/model.gguf"}}, []Source{{HTTPS: url + "/liba.v1.so"}}), Options{})
-		t.Fatal(r.Pull(t.Context(), "tiny", nil)) // does not come here: it is killed
-	}
 	h := newHub(t)
 	half := len(weights) / 2
 	h.ways["/model.gguf"] = func(w http.ResponseWriter, r *http.Request, n int) bool {
@@ -367,8 +380,8 @@ func TestKilledPullGoesOn(t *testing.T) {
 		return true
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledPullGoesOn$")
-	cmd.Env = append(os.Environ(), killed+"="+dir+"|"+h.URL)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], killed)
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"Dir":%q,"URL":%q}`, dir, h.URL))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -98,10 +98,10 @@ func ParseManifest(b []byte) (Manifest, error) {
 }
 
 var (
-	namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)                                                                               //nolint:gochecknoglobals // constant
-	pathPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$`)                              //nolint:gochecknoglobals // constant
-	pipPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+]{0,63}$`)                                //nolint:gochecknoglobals // constant
-	npmPattern  = regexp.MustCompile(`^(@[a-z0-9~][a-z0-9._~-]{0,99}/)?[a-z0-9~][a-z0-9._~-]{0,99}@[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$`) //nolint:gochecknoglobals // constant
+	namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	pathPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$`)
+	pipPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+]{0,63}$`)
+	npmPattern  = regexp.MustCompile(`^(@[a-z0-9~][a-z0-9._~-]{0,99}/)?[a-z0-9~][a-z0-9._~-]{0,99}@[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$`)
 )
 
 func (m *Manifest) check() error {

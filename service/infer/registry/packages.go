@@ -128,7 +128,7 @@ func (p *pull) watch(dir string, size int64) (stop func()) {
 }
 
 func folderSize(dir string) (n int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error { //nolint:errcheck // an estimate: files come and go
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error { // an estimate: files come and go
 		if err == nil && d.Type().IsRegular() {
 			if info, err := d.Info(); err == nil {
 				n += info.Size()
@@ -225,8 +225,8 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 var (
-	userinfo = regexp.MustCompile(`://[^/@\s]*@`)          //nolint:gochecknoglobals // constant
-	control  = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]`) //nolint:gochecknoglobals // constant
+	userinfo = regexp.MustCompile(`://[^/@\s]*@`)
+	control  = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]`)
 )
 
 // reason is the most telling line, without colours and credentials.

@@ -26,7 +26,7 @@ import (
 )
 
 //go:embed manifests/*.json
-var builtin embed.FS //nolint:gochecknoglobals // embedded files
+var builtin embed.FS
 
 // Kinds of sources, in the order in which they are tried.
 const (

@@ -50,11 +50,19 @@ func encode(t testing.TB, m Manifest) []byte {
 	return b
 }
 
-// open makes a registry that knows m beside the built-in models.
+// openTiny makes a registry that knows m beside the built-in models.
+func openTiny(dir string, m Manifest, o Options) (*Registry, error) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	o.Manifests = fstest.MapFS{"m.json": {Data: b}}
+	return Open(dir, o)
+}
+
 func open(t testing.TB, dir string, m Manifest, o Options) *Registry {
 	t.Helper()
-	o.Manifests = fstest.MapFS{"m.json": {Data: encode(t, m)}}
-	r, err := Open(dir, o)
+	r, err := openTiny(dir, m, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func (e *engine) chat(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	case Self:
-		b, _ := json.Marshal(self()) //nolint:errcheck,errchkjson // plain values
+		b, _ := json.Marshal(self())
 		text = string(b)
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -151,22 +151,22 @@ func (e *engine) chat(w http.ResponseWriter, r *http.Request) {
 }
 
 func quote(s string) string {
-	b, _ := json.Marshal(s) //nolint:errcheck,errchkjson // a string
+	b, _ := json.Marshal(s)
 	return string(b)
 }
 
 func chunk(w http.ResponseWriter, data string) {
 	_, _ = fmt.Fprintf(w, "data: %s\n\n", data)
-	_ = http.NewResponseController(w).Flush() //nolint:errcheck // the caller may have left
+	_ = http.NewResponseController(w).Flush()
 }
 
 func self() Report {
 	r := Report{PID: os.Getpid(), Env: envOf(), Args: os.Args[1:]}
-	r.Dir, _ = os.Getwd()                                  //nolint:errcheck // shows as empty
-	raw, _ := syscall.Getpriority(syscall.PRIO_PROCESS, 0) //nolint:errcheck // shows as 20
-	r.Nice = 20 - raw                                      // what the system call returns
-	limits, _ := os.ReadFile("/proc/self/limits")          //nolint:errcheck // shows as empty
-	files, _ := filepath.Glob("/proc/self/fd/*")           //nolint:errcheck // shows as 0
+	r.Dir, _ = os.Getwd()
+	raw, _ := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	r.Nice = 20 - raw // what the system call returns
+	limits, _ := os.ReadFile("/proc/self/limits")
+	files, _ := filepath.Glob("/proc/self/fd/*")
 	r.Limits, r.Files = string(limits), len(files)
 	return r
 }

@@ -325,6 +325,38 @@ func TestIdleChildSleepsAndWakes(t *testing.T) {
 	}
 }
 
+func TestFoldersOfKilledParentsAreRemoved(t *testing.T) {
+	tmp, err := os.MkdirTemp("/tmp", "t-") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(tmp); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("TMPDIR", tmp)
+	old, used, young := filepath.Join(tmp, "aran-model-1"), filepath.Join(tmp, "aran-model-2"), filepath.Join(tmp, "aran-model-3")
+	yesterday := time.Now().Add(-24 * time.Hour)
+	for _, dir := range []string{old, used, young} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(used, "s"), nil, 0o600), os.Chtimes(old, yesterday, yesterday), os.Chtimes(used, yesterday, yesterday)); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, start(t, childtest.Good, nil))
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an empty old folder is still there: %v", err)
+	}
+	for _, dir := range []string{used, young} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("a folder that may be in use is gone: %v", err)
+		}
+	}
+}
+
 func TestStopBeforeStart(t *testing.T) {
 	c := child.New(child.Options{Log: slog.New(slog.DiscardHandler)})
 	if err := c.Stop(t.Context()); err != nil {

@@ -66,10 +66,31 @@ func startProcess(o Options, pack Pack) (*process, error) {
 	return p, nil
 }
 
+// Folders of sockets, and when an empty one is surely nobody's.
+const (
+	dirPrefix = "aran-model-"
+	staleDir  = 10 * time.Minute
+)
+
+// sweep removes folders of processes whose parent was killed: the child took its socket away, and could not
+// do more. A folder that is not empty stays.
+func sweep(parent string) {
+	found, err := filepath.Glob(filepath.Join(parent, dirPrefix+"*"))
+	if err != nil {
+		return // a temporary folder whose name is a bad pattern
+	}
+	for _, dir := range found {
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > staleDir {
+			_ = os.Remove(dir)
+		}
+	}
+}
+
 // socketDir makes a folder that only we may enter, with a path short enough for a socket.
 func socketDir() (string, error) {
-	for _, parent := range []string{"", "/tmp"} {
-		dir, err := os.MkdirTemp(parent, "aran-model-") // mode 0700
+	for _, parent := range []string{os.TempDir(), "/tmp"} {
+		sweep(parent)
+		dir, err := os.MkdirTemp(parent, dirPrefix) // mode 0700
 		if err != nil {
 			return "", fmt.Errorf("folder of the socket: %w", err)
 		}

@@ -57,6 +57,11 @@ func Unit(rnd *rand.Rand, dim int) []float32 {
 	}
 }
 
+// random is the same each time.
+func random(a, b uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(a, b)) //nolint:gosec // test data, not secrets
+}
+
 func empty(t *testing.T, x Index) {
 	hits, err := x.Search([]float32{1, 0, 0, 0}, 10, nil)
 	if err != nil || len(hits) != 0 || x.Len() != 0 {
@@ -104,7 +109,7 @@ func copies(t *testing.T, x Index) {
 }
 
 func ties(t *testing.T, x Index) {
-	v := Unit(rand.New(rand.NewPCG(1, 2)), 5)
+	v := Unit(random(1, 2), 5)
 	for _, id := range []int64{9, -3, 700, 4, 0} {
 		put(t, x, id, v)
 	}
@@ -118,7 +123,7 @@ func ties(t *testing.T, x Index) {
 }
 
 func allows(t *testing.T, x Index) {
-	rnd := rand.New(rand.NewPCG(3, 4))
+	rnd := random(3, 4)
 	for id := range int64(1000) {
 		put(t, x, id, Unit(rnd, 16))
 	}
@@ -144,7 +149,7 @@ func allows(t *testing.T, x Index) {
 }
 
 func equals(t *testing.T, x Index, dim int) {
-	rnd := rand.New(rand.NewPCG(5, uint64(dim)))
+	rnd := random(5, uint64(dim)) //nolint:gosec // not negative
 	want := make(map[int64][]float32)
 	for step := range 2500 {
 		id := rnd.Int64N(900)
@@ -214,7 +219,7 @@ func same(t *testing.T, got, want []vector.Hit) {
 func concurrent(t *testing.T, x Index) {
 	var wg sync.WaitGroup
 	for w := range 4 {
-		rnd := rand.New(rand.NewPCG(6, uint64(w)))
+		rnd := random(6, uint64(w))
 		wg.Go(func() { // each writer owns a range of ids
 			for i := range 400 {
 				id := int64(w*1000 + i%150)
@@ -226,7 +231,7 @@ func concurrent(t *testing.T, x Index) {
 				}
 			}
 		})
-		look := rand.New(rand.NewPCG(7, uint64(w)))
+		look := random(7, uint64(w))
 		wg.Go(func() {
 			for range 100 {
 				hits, err := x.Search(Unit(look, 24), 10, nil)

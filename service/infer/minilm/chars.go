@@ -46,7 +46,7 @@ func parseChars(b string) (*charTable, error) {
 		b = b[n:]
 	}
 	for r := range t.ascii {
-		t.ascii[r] = t.find(rune(r)) //nolint:gosec // below 128
+		t.ascii[r] = t.find(rune(r))
 	}
 	return t, nil
 }
@@ -65,7 +65,7 @@ func (t *charTable) of(r rune) rule {
 func (t *charTable) find(r rune) rule {
 	lo, hi := 0, len(t.rules)
 	for lo < hi {
-		m := int(uint(lo+hi) >> 1) //nolint:gosec // both are small and positive
+		m := int(uint(lo+hi) >> 1)
 		if t.rules[m].hi < r {
 			lo = m + 1
 		} else {

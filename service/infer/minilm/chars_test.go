@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"testing"
 )
 
@@ -39,7 +38,7 @@ func TestEveryCodePointEqualsTheReference(t *testing.T) {
 			}
 		}
 		name := [...]string{drop: "drop", space: "space", alone: "alone", part: "word"}[c.kind]
-		io.WriteString(h, fmt.Sprintf("%x %s %s\n", r, name, to))
+		h.Write(fmt.Appendf(nil, "%x %s %s\n", r, name, to))
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		t.Errorf("sha256 %s, want %s", got, want)

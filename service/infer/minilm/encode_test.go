@@ -1,7 +1,7 @@
 package minilm
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -26,15 +26,14 @@ type golden struct {
 // The reference's own vectors (test/bench/embed/golden_vectors.py), same weights, float64.
 func goldens(t testing.TB) []golden {
 	t.Helper()
-	f, err := os.Open("testdata/vectors.jsonl")
+	b, err := os.ReadFile("testdata/vectors.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	var out []golden
-	for sc := bufio.NewScanner(f); sc.Scan(); {
+	for line := range bytes.Lines(b) {
 		var g golden
-		if err := json.Unmarshal(sc.Bytes(), &g); err != nil {
+		if err := json.Unmarshal(line, &g); err != nil {
 			t.Fatal(err)
 		}
 		b, err := base64.StdEncoding.DecodeString(g.Vector)

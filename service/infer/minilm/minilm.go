@@ -34,7 +34,7 @@ type Encoder struct {
 	model func() (*model, error) // checked and laid out at first use
 	fast  kernel
 	slots chan struct{} // one for each pass that may run
-	spare sync.Pool     // of *scratch, about 5 MB each
+	spare sync.Pool     // of *scratch, about 4 MB each
 }
 
 // Load returns the packed model's encoder. It is quick and touches little memory: the weights

@@ -57,7 +57,7 @@ func parseVocab(words string) (*vocab, error) {
 		for v.slots[s] != 0 {
 			s = (s + 1) % len(v.slots)
 		}
-		v.slots[s] = uint16(id + 1) //nolint:gosec // 30,522 at most
+		v.slots[s] = uint16(id + 1)
 	}
 	return v, nil
 }
@@ -75,7 +75,7 @@ func hashByte(h uint64, b byte) uint64 { return (h ^ uint64(b)) * 1099511628211 
 
 func slot(h uint64) int {
 	return int(bits.RotateLeft64(h*0x9e3779b97f4a7c15, slotBits) & (1<<slotBits - 1))
-} //nolint:gosec // 16 bits
+}
 
 // longestPiece returns the id and length of the longest piece at the front of s; length 0 when
 // none fits. place is hashStart at the front of a word, hashInside behind it.

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 const magic = "aranmlm1"
-
-// Kinds of characters, as minilm reads them.
-var kinds = map[string]byte{"drop": 0, "space": 1, "alone": 2, "word": 3}
 
 // tokenizer writes the file's first part:
 //
@@ -23,14 +21,15 @@ func tokenizer(out *bytes.Buffer, vocab, chars string) error {
 	if n := strings.Count(vocab, "\n"); n != vocabSize || !strings.HasSuffix(vocab, "\n") {
 		return fmt.Errorf("vocab.txt has %d lines, want %d", n, vocabSize)
 	}
+	kinds := []string{"drop", "space", "alone", "word"} // as minilm numbers them
 	var rules []byte
 	for line := range strings.Lines(chars) {
 		f := strings.Fields(line)
 		if f[0] == "sha256" {
 			continue
 		}
-		kind, ok := kinds[f[0]]
-		if !ok || len(f) < 3 {
+		kind := slices.Index(kinds, f[0])
+		if kind < 0 || len(f) < 3 {
 			return fmt.Errorf("chars.txt: bad line %q", line)
 		}
 		points := make([]rune, 0, len(f)-1)
@@ -39,12 +38,12 @@ func tokenizer(out *bytes.Buffer, vocab, chars string) error {
 			if err != nil {
 				return fmt.Errorf("chars.txt: bad line %q: %w", line, err)
 			}
-			points = append(points, rune(v)) //nolint:gosec // 21 bits
+			points = append(points, rune(v))
 		}
 		to := string(points[2:])
 		rules = binary.LittleEndian.AppendUint32(rules, uint32(points[0])) //nolint:gosec // 21 bits
 		rules = binary.LittleEndian.AppendUint32(rules, uint32(points[1])) //nolint:gosec // 21 bits
-		rules = append(rules, kind, byte(len(to)))
+		rules = append(rules, byte(kind), byte(len(to)))                   //nolint:gosec // both are small
 		rules = append(rules, to...)
 	}
 	head := []byte(magic)

@@ -27,7 +27,7 @@ type tensor struct {
 
 // parse reads the safetensors format: u64 length, a JSON header, the data.
 func parse(b []byte) (map[string]tensor, error) {
-	if len(b) < 8 || binary.LittleEndian.Uint64(b) > uint64(len(b)-8) {
+	if len(b) < 8 || binary.LittleEndian.Uint64(b) > uint64(len(b)-8) { //nolint:gosec // not negative
 		return nil, errors.New("the header is cut off")
 	}
 	n := int(binary.LittleEndian.Uint64(b)) //nolint:gosec // checked against len(b)
@@ -137,9 +137,9 @@ func (w *writer) words(name string) {
 		}
 		bits := (math.Float32bits(s) + 0xffff) >> 16 // bfloat16, rounded up: nothing is clipped
 		s = math.Float32frombits(bits << 16)
-		scales = binary.LittleEndian.AppendUint16(scales, uint16(bits)) //nolint:gosec // 16 bits are left
+		scales = binary.LittleEndian.AppendUint16(scales, uint16(bits))
 		for _, f := range v[:group] {
-			w.out.WriteByte(byte(int8(round(f, s))))
+			w.out.WriteByte(byte(int8(round(f, s)))) //nolint:gosec // 8 bits
 		}
 		v = v[group:]
 	}

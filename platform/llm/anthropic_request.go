@@ -232,10 +232,7 @@ type anthropicMessage struct {
 // move to the system text, and neighbours of one role become one turn.
 func (r *Request) anthropicMessages() (system []any, messages []any) {
 	same := r.Format == Anthropic
-	if r.Instructions != "" {
-		system = append(system, textBlock(r.Instructions))
-	}
-	system = append(system, r.anthropicBlocks(r.System)...)
+	system = r.anthropicBlocks(r.System)
 	var turns []anthropicMessage
 	for i := range r.Messages {
 		m := &r.Messages[i]
@@ -253,6 +250,9 @@ func (r *Request) anthropicMessages() (system []any, messages []any) {
 			continue
 		}
 		turns = append(turns, anthropicMessage{fields: fields(r.own(Anthropic, m.Extra)), role: role, blocks: blocks})
+	}
+	if r.Instructions != "" {
+		system = append(system, textBlock(r.Instructions))
 	}
 	for _, t := range turns {
 		if len(t.blocks) == 0 && !same {

@@ -70,7 +70,7 @@ const (
 type Request struct {
 	Format       Format
 	Model        string
-	Instructions string // ours; stands before any other system text
+	Instructions string // ours; stands after the client's system text (whose cached prefix stays good)
 	System       []Part // system text outside the messages (Anthropic)
 	Messages     []Message
 	Tools        []ToolSpec

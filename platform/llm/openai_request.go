@@ -308,14 +308,19 @@ func (r *Request) chatTools() []any {
 
 func (r *Request) chatMessages() []any {
 	var out []any
-	if r.Instructions != "" {
-		out = append(out, map[string]any{"role": "system", "content": r.Instructions})
-	}
 	if text := plain(r.System); text != "" {
 		out = append(out, map[string]any{"role": "system", "content": text})
 	}
+	ours := r.Instructions == ""
 	for i := range r.Messages {
+		if !ours && r.Messages[i].Role != System {
+			out = append(out, map[string]any{"role": "system", "content": r.Instructions})
+			ours = true
+		}
 		out = append(out, r.chatMessage(&r.Messages[i])...)
+	}
+	if !ours {
+		out = append(out, map[string]any{"role": "system", "content": r.Instructions})
 	}
 	return out
 }

@@ -1,0 +1,214 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"aran/platform/llm"
+)
+
+// ahead is how many pieces of an answer wait at most for the guard and the client.
+const ahead = 64
+
+// attempt is one model answering one question. It is used by one goroutine.
+type attempt struct {
+	target  target
+	ctx     context.Context //nolint:containedctx // lives exactly as long as the call
+	cancel  context.CancelFunc
+	stream  llm.Stream
+	said    chan said
+	pumped  chan struct{}
+	back    *said // taken from said too early
+	check   *checker
+	report  func(last llm.Event, err error) // to breaker and span, once
+	whole   bool                            // the answer is not streamed: all of it is waited for
+	ready   []Piece
+	last    llm.Event // of a whole answer
+	sources []source  // that the model was given
+	ended   bool
+}
+
+// said is what the model said, or why it stopped.
+type said struct {
+	event llm.Event
+	err   error
+}
+
+// try asks a model. It returns when the first piece may be shown, or the whole answer is there; until then, an
+// error leaves the way to the next model open.
+func (s *Service) try(ctx context.Context, c *call, t target) (*attempt, error) {
+	done, err := t.provider.breaker.Allow()
+	if err != nil {
+		return nil, err
+	}
+	if t.model == "" {
+		if t.model, err = t.provider.byDefault(ctx); err != nil {
+			done(err)
+			return nil, err
+		}
+	}
+	r, sources, canaries := s.compose(c, t)
+	ctx, span := s.telemetry.call(ctx, t, &r)
+	a := &attempt{
+		target: t, sources: sources, whole: !c.question.Request.Stream, said: make(chan said, ahead), pumped: make(chan struct{}),
+		check: &checker{s: s, canaries: canaries, report: c.report},
+	}
+	a.report = func(last llm.Event, err error) {
+		span.end(ctx, last, err)
+		if errors.Is(err, errLeak) || errors.Is(err, errGuardAway) {
+			err = nil // the model did answer
+		}
+		done(err)
+	}
+	a.ctx, a.cancel = context.WithCancel(ctx)
+	if a.stream, err = t.provider.Stream(a.ctx, r); err != nil {
+		a.cancel()
+		a.report(llm.Event{}, err)
+		return nil, err
+	}
+	go a.pump()
+	if err := a.prefetch(); err != nil {
+		a.close(err)
+		return nil, err
+	}
+	return a, nil
+}
+
+// close ends the model's work and waits for it; err is how the answer ended.
+func (a *attempt) close(err error) {
+	a.cancel()
+	_ = a.stream.Close()
+	<-a.pumped
+	a.report(a.last, err)
+}
+
+// compose makes the request for a model: small ones get a short prompt of their own.
+func (s *Service) compose(c *call, t target) (llm.Request, []source, []string) {
+	if t.rung == Local {
+		maxTokens := c.question.Request.MaxTokens
+		if maxTokens == 0 || maxTokens > smallContext/2 {
+			maxTokens = s.cfg.LocalTokens
+		}
+		c.template = ""
+		if c.grounded {
+			c.template = templateSmall
+		}
+		r, used := small(&c.question.Request, c.sources, c.asked, maxTokens)
+		r.Model = t.model
+		return r, used, nil
+	}
+	r := c.question.Request.Clone()
+	r.Model = t.model
+	c.template = ""
+	if !c.grounded {
+		return r, nil, nil // nothing of ours stands in it that could leak
+	}
+	c.template = templateGrounded
+	m := newMarks()
+	used := grounded(&r, c.sources, m, s.cfg.PassageBytes)
+	return r, used, []string{m.canary, m.fence}
+}
+
+// pump reads the model's pieces as they come; it ends with the answer, an error, or the attempt.
+func (a *attempt) pump() {
+	defer close(a.pumped)
+	for {
+		e, err := a.stream.Next()
+		select {
+		case a.said <- said{e, err}:
+		case <-a.ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// prefetch waits for the first piece that may be shown; of an answer that is not streamed, for all of it.
+func (a *attempt) prefetch() error {
+	for !a.ended && (a.whole || len(a.ready) == 0) {
+		if err := a.more(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next returns the next piece; io.EOF behind the last.
+func (a *attempt) next() (Piece, error) {
+	for len(a.ready) == 0 {
+		if a.ended {
+			return Piece{}, io.EOF
+		}
+		if err := a.more(); err != nil {
+			return Piece{}, err
+		}
+	}
+	p := a.ready[0]
+	a.ready = a.ready[1:]
+	return p, nil
+}
+
+// more waits for what the model says next and has it checked.
+func (a *attempt) more() error {
+	e, err := a.listen()
+	if errors.Is(err, io.EOF) {
+		rest, err := a.check.flush(a.ctx)
+		if err != nil {
+			return err
+		}
+		a.ready, a.ended = append(a.ready, rest...), true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if e.Finish != "" {
+		a.last = e
+	}
+	pieces, err := a.check.push(a.ctx, e)
+	if err != nil {
+		return err
+	}
+	a.ready = append(a.ready, pieces...)
+	return nil
+}
+
+// listen takes one event, with the text of those that are there already: a fast model costs fewer checks.
+func (a *attempt) listen() (llm.Event, error) {
+	first := a.take()
+	if first.err != nil || first.event.Text == "" || first.event.Finish != "" {
+		return first.event, first.err
+	}
+	var text strings.Builder
+	text.WriteString(first.event.Text)
+	for {
+		select {
+		case s := <-a.said:
+			if s.err == nil && s.event.Text != "" && s.event.Finish == "" {
+				text.WriteString(s.event.Text)
+				continue
+			}
+			a.back = &s
+		default:
+		}
+		first.event.Text = text.String()
+		return first.event, nil
+	}
+}
+
+func (a *attempt) take() said {
+	if s := a.back; s != nil {
+		a.back = nil
+		return *s
+	}
+	select {
+	case s := <-a.said:
+		return s
+	case <-a.ctx.Done():
+		return said{err: asFault(a.ctx, a.ctx.Err())}
+	}
+}

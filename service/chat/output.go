@@ -1,0 +1,155 @@
+package chat
+
+import (
+	"context"
+	"errors"
+
+	guardv1 "aran/api/gen/aran/guard/v1"
+	"aran/platform/fault"
+	"aran/platform/llm"
+)
+
+// errLeak says that the output check stopped an answer.
+var errLeak = errors.New("the answer was stopped by policy") //nolint:gochecknoglobals // an error constant
+
+// errGuardAway says that an answer could not be checked. It is not shown unchecked.
+var errGuardAway = errors.New("the guard cannot be asked") //nolint:gochecknoglobals // an error constant
+
+// Piece is a checked piece of an answer. At most one field is set.
+type Piece struct {
+	Text      string
+	Reasoning string
+	Signature string
+	Call      *llm.CallDelta
+}
+
+func (p Piece) empty() bool {
+	return p.Text == "" && p.Reasoning == "" && p.Signature == "" && p.Call == nil
+}
+
+// channel is one of the texts that make up an answer: each is checked as a whole of its own.
+type channel struct {
+	kind string // text, reasoning, call
+	call int
+}
+
+// checker passes what a model says through the guard, piece by piece. What the guard holds back is sent to it
+// again with what follows.
+type checker struct {
+	s        *Service
+	canaries []string
+	report   *GuardReport
+
+	at      channel
+	hold    string
+	changed bool // the guard altered something in this channel
+}
+
+// push takes what the model said and returns what may be shown. When the model turns to another channel, what
+// was held back of the one before comes first.
+func (c *checker) push(ctx context.Context, e llm.Event) ([]Piece, error) {
+	var out []Piece
+	at, text := channelOf(e)
+	if at.kind == "" {
+		return nil, nil
+	}
+	if at != c.at {
+		rest, err := c.flush(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rest...)
+		c.at, c.changed = at, false
+	}
+	if e.Signature != "" {
+		rest, err := c.flush(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rest...)
+		if !c.changed { // it proves the text as it was
+			out = append(out, Piece{Signature: e.Signature})
+		}
+		return out, nil
+	}
+	if e.Call != nil && (e.Call.ID != "" || e.Call.Name != "") {
+		out = append(out, Piece{Call: &llm.CallDelta{Index: e.Call.Index, ID: e.Call.ID, Name: e.Call.Name}})
+	}
+	if text == "" {
+		return out, nil
+	}
+	shown, err := c.check(ctx, c.hold+text, false)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, c.piece(shown)...), nil
+}
+
+// flush ends the current channel: nothing is held back any more.
+func (c *checker) flush(ctx context.Context) ([]Piece, error) {
+	if c.hold == "" {
+		return nil, nil
+	}
+	shown, err := c.check(ctx, c.hold, true)
+	if err != nil {
+		return nil, err
+	}
+	return c.piece(shown), nil
+}
+
+func (c *checker) piece(shown string) []Piece {
+	if shown == "" {
+		return nil
+	}
+	switch c.at.kind {
+	case "reasoning":
+		return []Piece{{Reasoning: shown}}
+	case "call":
+		return []Piece{{Call: &llm.CallDelta{Index: c.at.call, Arguments: shown}}}
+	default:
+		return []Piece{{Text: shown}}
+	}
+}
+
+func channelOf(e llm.Event) (channel, string) {
+	switch {
+	case e.Text != "":
+		return channel{kind: "text"}, e.Text
+	case e.Reasoning != "":
+		return channel{kind: "reasoning"}, e.Reasoning
+	case e.Signature != "":
+		return channel{kind: "reasoning"}, ""
+	case e.Call != nil:
+		return channel{kind: "call", call: e.Call.Index}, e.Call.Arguments
+	default:
+		return channel{}, ""
+	}
+}
+
+// check asks the guard about a text and keeps what it holds back.
+func (c *checker) check(ctx context.Context, text string, final bool) (string, error) { //nolint:revive // the contract's own flag
+	inner, cancel := context.WithTimeout(ctx, c.s.cfg.GuardTimeout)
+	defer cancel()
+	res, err := c.s.d.Guard.CheckOutput(inner, &guardv1.CheckOutputRequest{Text: text, Canaries: c.canaries, Final: final})
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", asFault(ctx, err)
+		}
+		return "", errors.Join(errGuardAway, err)
+	}
+	verdict := verdictOf(res.GetVerdict())
+	c.report.add(verdict, findingsOf(res.GetFindings(), whereOutput)...)
+	if verdict == verdictBlock {
+		return "", errLeak
+	}
+	if res.GetRelease()+res.GetHold() != text {
+		c.changed = true
+	}
+	c.hold = res.GetHold()
+	return res.GetRelease(), nil
+}
+
+// guardAway is what a client reads when checks are not possible in the middle of an answer.
+func guardAway(cause error) error {
+	return fault.New(fault.Unavailable, kindUnavailable, "The answer could not be checked any more and was stopped.").Because(cause)
+}

@@ -39,7 +39,7 @@ type Conn struct {
 	life   context.Context // of handlers and relays, from Connect to the end of Close
 	cancel context.CancelFunc
 	relays sync.WaitGroup // and what prunes
-	halt   chan struct{} // closed when relays should make a last round and end
+	halt   chan struct{}  // closed when relays should make a last round and end
 
 	mu        sync.Mutex
 	closed    bool

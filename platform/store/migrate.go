@@ -86,7 +86,7 @@ func (db *DB) migrateOne(ctx context.Context, files fs.FS, name string, done map
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // does nothing after the commit
-	if _, err := tx.ExecContext(ctx, strings.ReplaceAll(string(b), "{{blob}}", "BLOB")); err != nil {
+	if _, err := tx.ExecContext(ctx, strings.NewReplacer("{{blob}}", "BLOB", "{{clustered}}", "WITHOUT ROWID").Replace(string(b))); err != nil {
 		return fmt.Errorf("migration %s: %w", name, err)
 	}
 	if _, err := tx.ExecContext(ctx, db.text.migrated, base(name), sum, time.Now().UnixMicro()); err != nil {

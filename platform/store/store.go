@@ -27,7 +27,7 @@ import (
 type Options struct {
 	Service    string // prefix of the service's tables
 	Path       string // SQLite file
-	Migrations fs.FS  // *.sql in order of name, each run once in a transaction; {{blob}} is BLOB or BYTEA
+	Migrations fs.FS  // *.sql in order of name, each run once in a transaction; {{blob}} is BLOB or BYTEA, {{clustered}} WITHOUT ROWID or nothing
 	Readers    int    // 0 means 4
 	Log        *slog.Logger
 }

@@ -170,13 +170,9 @@ func (w *work) steps(r *saga.Run) error {
 	if verdict.Blocked {
 		return w.quarantine(r, verdict.reason())
 	}
-	c, err := do(r, w, "cut", w.cut)
-	if err != nil {
-		return err
-	}
 	encoder := ""
-	for first := 0; first < c.Passages; first += w.cfg.EmbedBatch {
-		if encoder, err = do(r, w, "index", func(ctx context.Context) (string, error) { return w.part(ctx, c, first) }); err != nil {
+	for first := 0; first < verdict.Cut.Passages; first += w.cfg.EmbedBatch {
+		if encoder, err = do(r, w, "index", func(ctx context.Context) (string, error) { return w.part(ctx, verdict.Cut, first) }); err != nil {
 			return err
 		}
 		fault.Point("search.part_indexed")
@@ -202,11 +198,12 @@ func (w *work) as(ctx context.Context) context.Context {
 	return auth.WithGrant(ctx, auth.Grant{Tenant: w.job.tenant, Subject: w.job.subject, Scopes: w.job.scopes})
 }
 
-// scanned is the outcome of a scan.
+// scanned is the outcome of a scan, and how the text was cut.
 type scanned struct {
 	Blocked bool     `json:"blocked"`
 	Flagged bool     `json:"flagged"`
 	Kinds   []string `json:"kinds,omitempty"` // of what was found
+	Cut     cutting  `json:"cut"`
 }
 
 func (v scanned) reason() string {
@@ -239,6 +236,7 @@ func (w *work) scan(ctx context.Context) (out scanned, err error) {
 		}
 	}
 	slices.Sort(out.Kinds)
+	out.Cut = cuttingOf(w.passages)
 	return out, nil
 }
 
@@ -291,13 +289,6 @@ func pieces(s string) (out []string) {
 type cutting struct {
 	Passages int    `json:"passages"`
 	Digest   string `json:"digest"`
-}
-
-func (w *work) cut(ctx context.Context) (cutting, error) {
-	if err := w.load(ctx); err != nil {
-		return cutting{}, err
-	}
-	return cuttingOf(w.passages), nil
 }
 
 func cuttingOf(ps []chunk.Passage) cutting {
@@ -389,15 +380,13 @@ func (w *work) publish(r *saga.Run, v scanned, encoder string) error {
 	if v.Flagged {
 		trust = TrustFlagged
 	}
-	err := w.last(r, StatusIndexed, func(ctx context.Context, tx *store.Tx) error {
+	return w.last(r, StatusIndexed, func(ctx context.Context, tx *store.Tx) error {
 		q, n, err := w.db.publish(ctx, tx, w.Edition, v.reason(), trust, now().UnixMicro())
 		if err != nil {
 			return err
 		}
 		return emit(ctx, tx, DocumentIndexed, q, DocumentEvent{Digest: q.digest, Chunks: n, Encoder: encoder, Trust: trust, Reason: v.reason()})
 	})
-	fault.Point("search.published")
-	return err
 }
 
 func (w *work) quarantine(r *saga.Run, reason string) error {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
 	guardv1 "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
 	inferv1 "aran/api/gen/aran/infer/v1"
@@ -128,7 +130,7 @@ func (*judge) CheckOutput(context.Context, *guardv1.CheckOutputRequest) (*guardv
 
 // world is a search service with everything real around it but guard and encoder.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	s       *search.Service
 	db      *store.DB
@@ -165,7 +167,7 @@ func open(t *testing.T, options ...option) *world {
 	return openAt(t, t.TempDir(), newEncoder(), &judge{}, options...)
 }
 
-func openAt(t *testing.T, dir string, e *encoder, j *judge, options ...option) *world {
+func openAt(t testing.TB, dir string, e *encoder, j *judge, options ...option) *world {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, dir: dir, people: rpctest.NewAuthority(t), encoder: e, judge: j, events: &events{}}
@@ -212,6 +214,17 @@ func (w *world) serve(name string) http.Handler {
 		mux.Handle(inferv1connect.NewInferServiceHandler(onlyEmbed{encoder: w.encoder}, s.HandlerOptions()...))
 	}
 	return s.Internal(mux)
+}
+
+// direct is an encoder that is called without a transport: as nobody.
+type direct struct{ *encoder }
+
+func (direct) Generate(context.Context, *inferv1.GenerateRequest) (*connect.ServerStreamForClient[inferv1.GenerateResponse], error) {
+	return nil, errors.New("not here")
+}
+
+func (direct) ListModels(context.Context, *inferv1.ListModelsRequest) (*inferv1.ListModelsResponse, error) {
+	return nil, errors.New("not here")
 }
 
 type onlyEmbed struct {

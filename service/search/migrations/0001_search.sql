@@ -55,7 +55,7 @@ CREATE TABLE search_access (
   document TEXT NOT NULL,
   principal TEXT NOT NULL,
   PRIMARY KEY (collection, document, principal)
-);
+) {{clustered}};
 
 CREATE TABLE search_metadata (
   collection BIGINT NOT NULL,
@@ -63,7 +63,7 @@ CREATE TABLE search_metadata (
   name TEXT NOT NULL,
   value TEXT NOT NULL,
   PRIMARY KEY (collection, document, name)
-);
+) {{clustered}};
 
 -- One stored version of a document's text. subject and scopes are the authority of the work on it.
 CREATE TABLE search_edition (
@@ -104,7 +104,7 @@ CREATE TABLE search_posting (
   passages BIGINT NOT NULL,
   packed {{blob}} NOT NULL,
   PRIMARY KEY (term, edition, part)
-);
+) {{clustered}};
 CREATE INDEX search_posting_edition ON search_posting (edition, part);
 
 -- The vectors of one part, float32 little-endian, one after the other.

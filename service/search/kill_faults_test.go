@@ -1,0 +1,26 @@
+//go:build faults
+
+package search_test
+
+import (
+	"context"
+	"testing"
+)
+
+func TestKilledAtEveryPoint(t *testing.T) {
+	for _, point := range []string{
+		"search.document_stored", "search.ingestion_started", "search.scanned", "search.part_encoded", "search.part_indexed", "search.part_indexed@3",
+		"search.ingestion_ended", "search.ingestion_ended@4", "search.parked_restarted", "search.swept", "search.document_unlinked", "search.collection_unlinked", "search.pack_installed",
+	} {
+		t.Run(point, func(t *testing.T) {
+			dir := t.TempDir()
+			nobody := func(context.Context, func()) {}
+			next := live(t, dir, 0, nobody, "ARAN_FAULT_KILL="+point)
+			if next == len(story()) {
+				t.Errorf("%s was never reached", point)
+			}
+			live(t, dir, next, nobody)
+			sound(t, dir)
+		})
+	}
+}

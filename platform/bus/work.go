@@ -42,8 +42,8 @@ const (
 	defaultConcurrency = 8
 	defaultMaxDeliver  = 10
 	waiting            = 256 // events that may wait for a retry or a free worker
-	ackWait            = 5 * time.Second
-	heartbeat          = 2 * time.Second
+	ackWait            = 2 * time.Second
+	heartbeat          = 500 * time.Millisecond
 	inactive           = 30 * 24 * time.Hour // then the server forgets a consumer that nobody runs any more
 	ackTimeout         = 5 * time.Second
 	crashFactor        = 3 // an event that came this many times MaxDeliver without an outcome ends the process each time

@@ -94,6 +94,14 @@ func NewKey(origin string) (signer, verifier string, err error) {
 	return signer, verifier, nil
 }
 
+// KeyLine checks the content of a verifier key file and returns the key as CheckProof takes it.
+func KeyLine(file []byte) (string, error) {
+	if _, err := ParseKey(file); err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(string(file), "\n"), nil
+}
+
 // ParseKey reads the content of a verifier key file: one line, written in the one way there is.
 func ParseKey(file []byte) (note.Verifier, error) {
 	line, ok := bytes.CutSuffix(file, []byte("\n"))

@@ -157,20 +157,49 @@ func (v *verifier) checkRoot() error {
 	return nil
 }
 
-// Proof makes the proof of one event from a data directory.
+// How long Proof waits for an entry that the running service is about to sign.
+const (
+	proofWait = 2 * time.Second
+	proofLook = 50 * time.Millisecond
+)
+
+// Proof makes the proof of one event from a data directory. An entry that has just been added is waited for.
 func Proof(ctx context.Context, dataDir, event string) (Bundle, error) {
 	src, err := openSource(ctx, dataDir)
 	if err != nil {
 		return Bundle{}, err
 	}
 	defer src.close()
-	signed, err := src.newest(ctx)
-	if err != nil {
-		return Bundle{}, err
-	}
 	seq, leaf, err := src.event(ctx, event)
 	if err != nil {
 		return Bundle{}, err
 	}
+	signed, err := src.covering(ctx, seq)
+	if err != nil {
+		return Bundle{}, err
+	}
 	return Prove(seq, leaf, signed, src.keyLine, src.reader(ctx))
+}
+
+// covering returns the newest checkpoint once it covers an entry.
+func (s *source) covering(ctx context.Context, seq int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, proofWait)
+	defer cancel()
+	look := time.NewTicker(proofLook)
+	defer look.Stop()
+	for {
+		signed, err := s.newest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c, err := OpenCheckpoint(signed, s.key)
+		if err != nil || seq < c.Size {
+			return signed, err
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no checkpoint covers entry %d yet: start the platform, it signs what is there: %w", seq, ctx.Err())
+		}
+	}
 }

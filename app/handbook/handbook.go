@@ -9,7 +9,7 @@ import _ "embed"
 //go:generate go run ./make
 
 //go:embed handbook.bin
-var file []byte //nolint:gochecknoglobals // a file in the binary
+var file []byte
 
 // Pack is the collection as search.Pack.Encode made it. It must not be changed.
 func Pack() []byte { return file }

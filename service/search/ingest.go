@@ -110,7 +110,10 @@ func do[T any](r *saga.Run, w *work, name string, fn func(ctx context.Context) (
 	return out.Value, nil
 }
 
-const internalTries = 4 // what looks like a bug is tried so often before the document fails
+const (
+	internalTries = 4  // what looks like a bug is tried so often before the document fails
+	changeTries   = 20 // and so often an encoder may change under the work
+)
 
 // ending decides what becomes of a run after an error.
 func (w *work) ending(err error) end {
@@ -130,7 +133,9 @@ func (w *work) ending(err error) end {
 		case codeSuperseded:
 			e.How = endSuperseded
 		case codeChanged:
-			e.How = endRestart
+			if w.Attempt < changeTries {
+				e.How = endRestart
+			}
 		}
 	default:
 	}
@@ -171,7 +176,7 @@ func (w *work) steps(r *saga.Run) error {
 		return w.quarantine(r, verdict.reason())
 	}
 	encoder := ""
-	for first := 0; first < verdict.Cut.Passages; first += w.cfg.EmbedBatch {
+	for first := 0; first < verdict.Cut.Passages; first += verdict.Cut.Batch {
 		if encoder, err = do(r, w, "index", func(ctx context.Context) (string, error) { return w.part(ctx, verdict.Cut, first) }); err != nil {
 			return err
 		}
@@ -236,7 +241,7 @@ func (w *work) scan(ctx context.Context) (out scanned, err error) {
 		}
 	}
 	slices.Sort(out.Kinds)
-	out.Cut = cuttingOf(w.passages)
+	out.Cut = cuttingOf(w.passages, w.cfg.EmbedBatch)
 	return out, nil
 }
 
@@ -288,15 +293,17 @@ func pieces(s string) (out []string) {
 // cutting says how the text was cut: a resumed run must cut it the same way.
 type cutting struct {
 	Passages int    `json:"passages"`
+	Batch    int    `json:"batch"` // passages of a part
 	Digest   string `json:"digest"`
 }
 
-func cuttingOf(ps []chunk.Passage) cutting {
+func cuttingOf(ps []chunk.Passage, batch int) cutting {
 	var sb strings.Builder
+	fmt.Fprintf(&sb, "%d: ", batch)
 	for _, p := range ps {
 		fmt.Fprintf(&sb, "%d-%d ", p.Start, p.End)
 	}
-	return cutting{len(ps), digest(sb.String())}
+	return cutting{len(ps), batch, digest(sb.String())}
 }
 
 // part encodes and stores the passages from first on; a part that is there already is left as it is.
@@ -304,10 +311,10 @@ func (w *work) part(ctx context.Context, c cutting, first int) (encoder string, 
 	if err := w.load(ctx); err != nil {
 		return "", err
 	}
-	if cuttingOf(w.passages) != c {
+	if cuttingOf(w.passages, c.Batch) != c || w.job.encoder != "" && w.job.cut != c.Digest {
 		return "", fault.New(fault.Conflict, codeChanged, "The rules for cutting changed while the document was indexed.")
 	}
-	ps := w.passages[first:min(first+w.cfg.EmbedBatch, len(w.passages))]
+	ps := w.passages[first:min(first+c.Batch, len(w.passages))]
 	there, err := w.db.hasPart(ctx, w.Edition, first, len(ps))
 	if err != nil || there {
 		return w.job.encoder, err
@@ -318,8 +325,8 @@ func (w *work) part(ctx context.Context, c cutting, first int) (encoder string, 
 	}
 	p := makePart(Collection{tenant: w.job.tenant, Name: w.job.name}, w.job.title, w.job.text, first, ps, e.vectors)
 	fault.Point("search.part_encoded")
-	err = w.db.Tx(ctx, func(tx *store.Tx) error { return w.db.index(ctx, tx, w.Edition, e.digest, p) })
-	w.job.encoder = e.digest
+	err = w.db.Tx(ctx, func(tx *store.Tx) error { return w.db.index(ctx, tx, w.Edition, e.digest, c.Digest, p) })
+	w.job.encoder, w.job.cut = e.digest, c.Digest
 	return e.digest, err
 }
 

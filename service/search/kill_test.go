@@ -3,6 +3,7 @@ package search_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -60,17 +61,12 @@ func story() []func(w *world, me *auth.Identity) {
 	}
 }
 
-const (
-	childDir  = "ARAN_TEST_KILL_DIR"
-	childFrom = "ARAN_TEST_KILL_FROM"
-)
-
 func TestKillChild(t *testing.T) {
-	dir := os.Getenv(childDir)
-	if dir == "" {
+	if flag.NArg() != 2 {
 		t.Skip("this is what the tests below kill")
 	}
-	from, err := strconv.Atoi(os.Getenv(childFrom))
+	dir := flag.Arg(0)
+	from, err := strconv.Atoi(flag.Arg(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +74,9 @@ func TestKillChild(t *testing.T) {
 	for i, step := range story() {
 		if i >= from {
 			step(w, person("acme", "user:ann"))
-			fmt.Fprintf(os.Stdout, "acknowledged %d\n", i)
+			if _, err := fmt.Fprintf(os.Stdout, "acknowledged %d\n", i); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
@@ -88,8 +86,8 @@ func live(t *testing.T, dir string, from int, kill func(ctx context.Context, end
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestKillChild$", "-test.v")
-	c.Env = append(append(os.Environ(), childDir+"="+dir, childFrom+"="+strconv.Itoa(from)), env...)
+	c := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestKillChild$", "-test.v", dir, strconv.Itoa(from))
+	c.Env = append(c.Environ(), env...)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

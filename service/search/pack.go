@@ -92,7 +92,7 @@ func quantised(v []float32) string {
 	b := make([]byte, len(v))
 	for i, f := range v {
 		if most > 0 {
-			b[i] = byte(int8(math.Round(float64(f) / most * 127)))
+			b[i] = byte(int8(math.Round(float64(f) / most * 127))) //nolint:gosec // the bits of a number within ±127
 		}
 	}
 	return base64.StdEncoding.EncodeToString(b)
@@ -133,16 +133,16 @@ func restored(s string, dim int) ([]float32, error) {
 	if len(b) != dim || dim == 0 {
 		return nil, fmt.Errorf("%d numbers, not %d", len(b), dim)
 	}
-	var squares float64
-	for _, c := range b {
-		squares += float64(int8(c)) * float64(int8(c))
+	v, squares := make([]float32, dim), 0.0
+	for i, c := range b {
+		v[i] = float32(int8(c)) //nolint:gosec // the bits of a number within ±127
+		squares += float64(v[i]) * float64(v[i])
 	}
 	if squares == 0 {
 		return nil, fmt.Errorf("a vector of zeros")
 	}
-	v := make([]float32, dim)
-	for i, c := range b {
-		v[i] = float32(float64(int8(c)) / math.Sqrt(squares))
+	for i := range v {
+		v[i] = float32(float64(v[i]) / math.Sqrt(squares))
 	}
 	return v, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"aran/platform/auth"
+	"aran/platform/store"
 	"aran/platform/vector"
 	"aran/service/search"
 )
@@ -87,6 +88,25 @@ func TestHandbookIsThereForEveryTenant(t *testing.T) {
 		a := w.want(409, w.call(p, "POST", "/api/v1/collections", map[string]any{"name": "handbook"}))
 		if !strings.Contains(string(a.Body), "public collection of the platform") {
 			t.Errorf("%s", a.Body)
+		}
+	}
+}
+
+func TestAccessListsOfAPublicCollectionOpenNothingToOtherTenants(t *testing.T) {
+	w := open(t, withPack(book(t, "encoder-one", "Open words.", "Closed words.")))
+	w.must(w.db.Tx(t.Context(), func(tx *store.Tx) error {
+		if _, err := tx.Exec(t.Context(), "UPDATE search_document SET restricted = 1 WHERE id = 'page1'"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "INSERT INTO search_access SELECT collection, id, 'user:ann' FROM search_document WHERE id = 'page1'")
+		return err
+	}))
+	for _, mode := range []string{"hybrid", "words", "meaning"} {
+		if got := w.search(person("acme", "user:ann"), "handbook", map[string]any{"query": "words", "mode": mode}).documents(); len(got) != 1 || got[0] != "page0" {
+			t.Errorf("%s: acme finds %v", mode, got)
+		}
+		if got := w.search(person("system", "user:ann"), "handbook", map[string]any{"query": "words", "mode": mode}).documents(); len(got) != 2 {
+			t.Errorf("%s: system finds %v", mode, got)
 		}
 	}
 }

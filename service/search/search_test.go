@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"aran/platform/auth"
+	"aran/platform/store"
 	"aran/service/search"
 )
 
@@ -85,8 +86,12 @@ func TestTenantsSeeNothingOfEachOther(t *testing.T) {
 		t.Errorf("scores changed with another tenant's texts:\n%v\n%v", before.Hits, after.Hits)
 	}
 	for _, c := range []struct{ method, path string }{
-		{"GET", "/api/v1/collections/other"}, {"DELETE", "/api/v1/collections/other"}, {"GET", "/api/v1/collections/other/documents"},
-		{"GET", "/api/v1/collections/other/documents/d0"}, {"DELETE", "/api/v1/collections/other/documents/d0"}, {"DELETE", "/api/v1/collections/docs/documents/d9"},
+		{"GET", "/api/v1/collections/other"},
+		{"DELETE", "/api/v1/collections/other"},
+		{"GET", "/api/v1/collections/other/documents"},
+		{"GET", "/api/v1/collections/other/documents/d0"},
+		{"DELETE", "/api/v1/collections/other/documents/d0"},
+		{"DELETE", "/api/v1/collections/docs/documents/d9"},
 	} {
 		w.want(404, w.call(ann, c.method, c.path, nil))
 	}
@@ -334,6 +339,57 @@ func TestEncoderThatChangesWhileIndexing(t *testing.T) {
 	f := w.search(me, "docs", map[string]any{"query": "sentence that fills", "mode": "meaning", "limit": 3})
 	if len(f.Hits) != 3 || f.Degraded || digests != 1 {
 		t.Errorf("%d hits, degraded %v, %d encoders", len(f.Hits), f.Degraded, digests)
+	}
+}
+
+func TestDocumentThatNobodyWorksOnIsTakenUpAgain(t *testing.T) {
+	w := open(t)
+	me := person("acme", "user:ann")
+	w.collection(me, "docs")
+	w.put(me, "docs", map[string]any{"id": "other", "text": "something else"})
+	w.judge.away.Store(true)
+	w.want(202, w.call(me, "POST", "/api/v1/collections/docs/documents", map[string]any{"id": "d", "text": "forgotten words"}))
+	w.eventually("it was put off for long", func() bool { return w.rows("search_edition WHERE attempt > 5") == 1 })
+	w.must(w.db.Tx(t.Context(), func(tx *store.Tx) error { // as if its work had broken off without a trace
+		if _, err := tx.Exec(t.Context(), "UPDATE search_edition SET retry_at = 0"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "UPDATE search_document SET updated_at = 1 WHERE id = 'd'")
+		return err
+	}))
+	w.judge.away.Store(false)
+	w.want(204, w.call(me, "DELETE", "/api/v1/collections/docs/documents/other", nil)) // wakes who tidies up
+	if got := w.settled(me, "docs", "d"); got["status"] != "indexed" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOtherCuttingBeginsAnew(t *testing.T) {
+	dir, e, j := t.TempDir(), newEncoder(), &judge{}
+	w := openAt(t, dir, e, j)
+	me := person("acme", "user:ann")
+	w.collection(me, "docs")
+	text := strings.Repeat("This is a sentence that fills a passage with words. ", 300)
+	w.want(202, w.call(me, "POST", "/api/v1/collections/docs/documents", map[string]any{"id": "d", "text": text}))
+	w.eventually("some of it is indexed", func() bool { return w.rows("search_vector") > 0 })
+	e.away.Store(true)
+	w.eventually("it was put off, or is done", func() bool {
+		return w.rows("search_edition WHERE attempt > 0") > 0 || w.rows("search_document WHERE status = 'indexed'") > 0
+	})
+	w.close()
+	e.away.Store(false)
+	w = openAt(t, dir, e, j, func(c *search.Config, _ *search.Deps) { c.PassageTokens, c.EmbedBatch = 100, 7 })
+	if got := w.settled(me, "docs", "d"); got["status"] != "indexed" {
+		t.Fatalf("%v", got)
+	}
+	f := w.search(me, "docs", map[string]any{"query": "sentence", "limit": 100, "mode": "words"})
+	at := 0
+	slices.SortFunc(f.Hits, func(a, b hit) int { return a.Start - b.Start })
+	for _, h := range f.Hits {
+		if h.Start > at+1 || h.End <= at {
+			t.Errorf("passages [..%d) and [%d,%d) do not go together", at, h.Start, h.End)
+		}
+		at = h.End
 	}
 }
 

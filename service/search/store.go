@@ -48,8 +48,8 @@ const (
 	insertMetadata = `INSERT INTO search_metadata (collection, document, name, value) VALUES ($1, $2, $3, $4)`
 	trashEditions  = `INSERT INTO search_trash (edition) SELECT id FROM search_edition WHERE collection = $1 AND document = $2 ON CONFLICT DO NOTHING`
 	trashEdition   = `INSERT INTO search_trash (edition) VALUES ($1) ON CONFLICT DO NOTHING`
-	insertEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, encoder, passages, terms, attempt, retry_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', 0, 0, 0, 0)`
+	insertEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, encoder, cut, passages, terms, attempt, retry_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', '', 0, 0, 0, 0)`
 	editionText   = `SELECT content_type, text FROM search_edition WHERE id = $1`
 	nextGenerat   = `UPDATE search_collection SET generation = generation + 1, passages = passages + $1, terms = terms + $2 WHERE id = $3 RETURNING generation`
 	insertGone    = `INSERT INTO search_gone (collection, generation, edition) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
@@ -98,7 +98,7 @@ func (d db) createCollection(ctx context.Context, c Collection, quota int, w wri
 		if c.id, err = number(ctx, tx, "collection"); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, insertCollection, c.id, c.tenant, c.Name, c.Description, flag(c.Public), c.Owner, c.Created.UnixMicro(), c.pack); err != nil {
+		if _, err := tx.Exec(ctx, insertCollection, c.id, c.tenant, c.Name, c.Description, bit(c.Public), c.Owner, c.Created.UnixMicro(), c.pack); err != nil {
 			if store.IsUnique(err) || fault.KindOf(err) == fault.Conflict {
 				return fault.New(fault.Conflict, "collection_exists", "There is a collection %q already.", c.Name).Because(err)
 			}
@@ -293,10 +293,10 @@ func (d db) insert(ctx context.Context, tx *store.Tx, c Collection, x Document, 
 	}
 	x.collection, x.restricted = c.id, len(x.Access) > 0
 	if x.Created.Equal(x.Updated) {
-		_, err = tx.Exec(ctx, insertDocument, c.id, x.ID, x.Title, x.Owner, x.Source, x.Trust, x.Status, flag(x.restricted), string(access), string(metadata),
+		_, err = tx.Exec(ctx, insertDocument, c.id, x.ID, x.Title, x.Owner, x.Source, x.Trust, x.Status, bit(x.restricted), string(access), string(metadata),
 			x.Version, x.digest, x.latest, generation, x.Updated.UnixMicro())
 	} else {
-		err = tx.ExecOne(ctx, updateDocument, x.Title, x.Source, x.Trust, x.Status, flag(x.restricted), string(access), string(metadata),
+		err = tx.ExecOne(ctx, updateDocument, x.Title, x.Source, x.Trust, x.Status, bit(x.restricted), string(access), string(metadata),
 			x.Version, x.digest, x.latest, generation, x.Updated.UnixMicro(), c.id, x.ID)
 	}
 	if err != nil {
@@ -487,9 +487,5 @@ func marks(first, n int) string {
 	return sb.String()
 }
 
-func flag(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
-}
+// bit is how a truth stands in a table.
+func bit(b bool) int64 { return map[bool]int64{true: 1}[b] }

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	jobByEdition = `SELECT e.id, e.collection, e.document, e.version, e.tenant, e.subject, e.scopes, e.title, e.content_type, e.text, e.encoder, e.attempt, c.name
+	jobByEdition = `SELECT e.id, e.collection, e.document, e.version, e.tenant, e.subject, e.scopes, e.title, e.content_type, e.text, e.encoder, e.cut, e.attempt, c.name
 		FROM search_edition e CROSS JOIN search_document d CROSS JOIN search_collection c
 		WHERE e.id = $1 AND d.latest = e.id AND d.status = 'queued' AND c.id = e.collection`
 	queuedEdition = `SELECT d.collection, d.id, d.version, d.edition, c.tenant, c.name, e.subject, e.digest
 		FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_collection c
 		WHERE d.latest = $1 AND d.status = 'queued' AND e.id = d.latest AND c.id = d.collection`
 	editionOf    = `SELECT e.id, e.attempt FROM search_edition e WHERE e.tenant = $1 AND e.collection = (SELECT id FROM search_collection WHERE tenant = $1 AND name = $2) AND e.document = $3 AND e.version = $4`
-	claimEncoder = `UPDATE search_edition SET encoder = $1 WHERE id = $2 AND (encoder = '' OR encoder = $1)`
-	copyEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, encoder, passages, terms, attempt, retry_at)
-		SELECT $1, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, '', 0, 0, attempt + 1, $2 FROM search_edition WHERE id = $3`
+	claimEncoder = `UPDATE search_edition SET encoder = $1, cut = $2 WHERE id = $3 AND (encoder = '' OR encoder = $1 AND cut = $2)`
+	copyEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, encoder, cut, passages, terms, attempt, retry_at)
+		SELECT $1, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, '', '', 0, 0, attempt + 1, $2 FROM search_edition WHERE id = $3`
 	replaceLatest = `UPDATE search_document SET latest = $1 WHERE latest = $2 AND status = 'queued'`
 	hasPart       = `SELECT passages FROM search_vector WHERE edition = $1 AND part = $2`
 	deletePassage = `DELETE FROM search_passage WHERE edition = $1 AND ordinal >= $2 AND ordinal < $3`
@@ -58,17 +58,16 @@ const codeSuperseded = "superseded"
 
 // job is an edition that is to be indexed.
 type job struct {
-	edition, collection, version      int64
-	document, tenant, name, subject   string
-	scopes                            []string
-	title, contentType, text, encoder string
-	attempt                           int64
+	edition, collection, version, attempt  int64
+	document, tenant, name, subject        string
+	scopes                                 []string
+	title, contentType, text, encoder, cut string
 }
 
 func (d db) job(ctx context.Context, edition int64) (j job, err error) {
 	var scopes string
 	err = d.QueryRow(ctx, jobByEdition, edition).Scan(&j.edition, &j.collection, &j.document, &j.version, &j.tenant, &j.subject, &scopes,
-		&j.title, &j.contentType, &j.text, &j.encoder, &j.attempt, &j.name)
+		&j.title, &j.contentType, &j.text, &j.encoder, &j.cut, &j.attempt, &j.name)
 	if store.NoRows(err) {
 		return j, errSuperseded()
 	}
@@ -201,17 +200,17 @@ func (b *batch) flush(ctx context.Context, tx *store.Tx) error {
 	return err
 }
 
-// index stores a part of an edition that is still wanted. An edition has one encoder.
-func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder string, p indexed) error {
+// index stores a part of an edition that is still wanted. An edition has one encoder, and is cut in one way.
+func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder, cut string, p indexed) error {
 	if _, err := d.queued(ctx, tx, edition); err != nil {
 		return err
 	}
-	n, err := tx.Exec(ctx, claimEncoder, encoder, edition)
+	n, err := tx.Exec(ctx, claimEncoder, encoder, cut, edition)
 	if err != nil {
 		return err
 	}
 	if n != 1 {
-		return fault.New(fault.Conflict, codeChanged, "The encoder changed while the document was indexed.")
+		return fault.New(fault.Conflict, codeChanged, "The encoder or the rules for cutting changed while the document was indexed.")
 	}
 	return d.putPart(ctx, tx, edition, p)
 }

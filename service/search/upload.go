@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -43,7 +44,7 @@ type documentIn struct {
 }
 
 // check makes the message of a document and holds it against its rules.
-func (in documentIn) check(collection string) (Document, error) {
+func (in *documentIn) check(collection string) (Document, error) {
 	text := in.Text
 	switch {
 	case in.Text != "" && in.Content != "":
@@ -118,6 +119,9 @@ func (s *Service) postDocuments(w http.ResponseWriter, r *http.Request) {
 		err = fault.New(fault.Unsupported, "content_type", "Content-Type %q is not taken here; send application/json, multipart/form-data or application/x-ndjson.", r.Header.Get("Content-Type"))
 	}
 	if err != nil {
+		if fault.KindOf(err) == fault.Internal {
+			s.log.LogAttrs(r.Context(), slog.LevelError, "document not stored", slog.String("request_id", rpc.RequestID(r.Context())), slog.String("error", err.Error()))
+		}
 		rpc.Problem(w, r, err)
 	}
 }
@@ -152,7 +156,7 @@ func (s *Service) putOne(w http.ResponseWriter, r *http.Request, in documentIn) 
 	w.Header().Set("Location", documentURL(collection, x.ID))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	_ = json.NewEncoder(w).Encode(showDocument(collection, x)) //nolint:errcheck // the client is gone
+	_ = json.NewEncoder(w).Encode(showDocument(collection, x)) // the client may be gone
 	return nil
 }
 
@@ -186,8 +190,7 @@ func form(mr *multipart.Reader) (in documentIn, err error) {
 }
 
 func formFault(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return err
 	}
 	return fault.New(fault.Invalid, "malformed_form", "The form can't be read.").Because(err)
@@ -307,7 +310,7 @@ func (s *Service) putBatch(ctx context.Context, collection string, before int, t
 			return nil
 		})
 	}
-	_ = g.Wait() //nolint:errcheck // each line has its own outcome
+	_ = g.Wait() // each line has its own outcome
 	return out
 }
 

@@ -34,7 +34,7 @@ import (
 
 // tokens counts as a word-piece tokenizer roughly does.
 func tokens(s string) (n int) {
-	for _, w := range strings.Fields(s) {
+	for w := range strings.FieldsSeq(s) {
 		n += (len(w) + 5) / 6
 	}
 	return n

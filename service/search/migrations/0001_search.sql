@@ -79,6 +79,7 @@ CREATE TABLE search_edition (
   text TEXT NOT NULL,
   digest TEXT NOT NULL,
   encoder TEXT NOT NULL,
+  cut TEXT NOT NULL,
   passages BIGINT NOT NULL,
   terms BIGINT NOT NULL,
   attempt BIGINT NOT NULL,

@@ -12,7 +12,7 @@ type Posting struct {
 	Length  int // terms of the passage
 }
 
-var errPosting = errors.New("posting list is damaged") //nolint:gochecknoglobals // an error value
+var errPosting = errors.New("posting list is damaged")
 
 // Append packs a posting that stands after the passage `last` (-1 for the first).
 func Append(b []byte, last int, p Posting) []byte {
@@ -31,7 +31,7 @@ func Postings(b []byte, yield func(Posting)) error {
 			if n <= 0 || u > 1<<31 {
 				return errPosting
 			}
-			v[i], b = int(u), b[n:] //nolint:gosec // below 2^31
+			v[i], b = int(u), b[n:] // below 2^31
 		}
 		if v[0] == 0 {
 			return errPosting

@@ -135,7 +135,7 @@ func ID(collection, term string) int64 {
 	h.Write([]byte{0})
 	h.Write([]byte(term))
 	var sum [sha256.Size]byte
-	return int64(binary.BigEndian.Uint64(h.Sum(sum[:0])[:8]) >> 1) //nolint:gosec // 63 bits
+	return int64(binary.BigEndian.Uint64(h.Sum(sum[:0])[:8]) >> 1) // 63 bits
 }
 
 // Parameters of BM25 as most search engines set them.

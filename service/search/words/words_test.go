@@ -52,7 +52,7 @@ func TestScores(t *testing.T) {
 }
 
 func TestIDKeepsCollectionsApart(t *testing.T) {
-	if words.ID("a", "word") == words.ID("b", "word") || words.ID("a", "word") != words.ID("a", "word") || words.ID("a", "bc") == words.ID("ab", "c") {
+	if words.ID("a", "word") == words.ID("b", "word") || words.ID("a", "word") != words.ID("a", strings.ToLower("WORD")) || words.ID("a", "bc") == words.ID("ab", "c") {
 		t.Error("ids")
 	}
 }

@@ -1,0 +1,266 @@
+// Package app knows every service: the table of them, how they are wired, and in which order they start and stop.
+//
+// It is the only package that does. It locks the data directory before it opens anything, builds every
+// service, and only then lets them work.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"aran/platform/bus"
+	"aran/platform/rpc"
+	"aran/platform/run"
+	"aran/platform/seal"
+	"aran/platform/watch"
+	"aran/service/gateway"
+)
+
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 10 * time.Second
+)
+
+// Options of a process.
+type Options struct {
+	Version  string
+	Services []string // of Names
+	Log      io.Writer
+}
+
+// App is a process's services. Make one with Open.
+type App struct {
+	cfg     *Config
+	version string
+	log     *slog.Logger
+	rows    []service
+
+	data      *dataDir
+	telemetry *watch.Telemetry
+	health    *watch.Health
+	keyring   *seal.Keyring
+	bus       *bus.Server
+	conns     map[string]*bus.Conn
+	built     map[string]instance
+	gateway   *gateway.Service
+	operator  *http.Server
+
+	opened []run.Part // what was opened, closed in reverse
+	relays []run.Part
+	group  *run.Group
+	built1 map[string]time.Duration
+
+	mu     sync.Mutex
+	locals []*rpc.Local
+}
+
+// Open builds the services. Nothing works yet. When it fails, everything that was opened is closed again.
+func Open(ctx context.Context, cfg *Config, o Options) (_ *App, err error) {
+	rows, err := choose(o.Services)
+	if err != nil {
+		return nil, err
+	}
+	log, err := cfg.Watch.Logger(o.Log)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{
+		cfg: cfg, version: o.Version, log: log, rows: rows, health: &watch.Health{}, conns: map[string]*bus.Conn{}, built: map[string]instance{},
+		group: run.New(log, startTimeout, stopTimeout), built1: map[string]time.Duration{},
+	}
+	if a.data, err = openData(cfg.Data.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.closeAll(context.WithoutCancel(ctx)), a.data.release(!a.data.unclean))
+		}
+	}()
+	if err := a.foundation(ctx); err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		begin := time.Now()
+		p, err := a.parts(row)
+		if err != nil {
+			return nil, err
+		}
+		in, err := row.build(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", row.name, err)
+		}
+		a.built[row.name] = in
+		a.built1[row.name] = time.Since(begin)
+	}
+	return a, a.listenOperator(ctx)
+}
+
+// foundation opens what all services stand on.
+func (a *App) foundation(ctx context.Context) (err error) {
+	if a.telemetry, err = watch.Start(ctx, a.cfg.Watch, a.version, a.log); err != nil {
+		return err
+	}
+	a.opened = append(a.opened, run.Part{Name: "telemetry", Stop: a.telemetry.Close})
+	if a.keyring, err = seal.Local(a.cfg.Data.Keyring); err != nil {
+		return err
+	}
+	if a.bus, err = bus.StartServer(ctx, filepath.Join(a.data.path, "bus"), a.log.With(slog.String("part", "bus"))); err != nil {
+		return err
+	}
+	a.opened = append(a.opened, run.Part{Name: "bus", Stop: a.bus.Stop})
+	return nil
+}
+
+// transport reaches the Internal handler of a service.
+func (a *App) transport(caller, callee string) http.RoundTripper {
+	return a.local(caller, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Looked up late: the identity authority is asked by services that are built before it is known here.
+		if in, ok := a.built[callee]; ok && in.internal != nil {
+			in.internal.ServeHTTP(w, r)
+			return
+		}
+		http.Error(w, "not here", http.StatusServiceUnavailable) //nolint:forbidigo // below any service
+	}))
+}
+
+func (a *App) local(caller string, h http.Handler) http.RoundTripper {
+	l := rpc.InProcess(caller, h)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.locals = append(a.locals, l)
+	return l
+}
+
+// Start lets the services work, callees first; the edge opens last.
+func (a *App) Start(ctx context.Context) error {
+	for _, p := range a.relays {
+		a.group.Add(p)
+	}
+	for _, row := range a.rows {
+		in := a.built[row.name]
+		a.group.Add(run.Part{Name: row.name, Start: in.start, Stop: in.stop})
+	}
+	if err := a.group.Start(ctx); err != nil {
+		return errors.Join(err, a.finish(context.WithoutCancel(ctx), err))
+	}
+	a.health.Open()
+	return nil
+}
+
+// Wait returns when ctx ends or a part fails.
+func (a *App) Wait(ctx context.Context) error { return a.group.Wait(ctx) }
+
+// Stop ends everything in order.
+func (a *App) Stop(ctx context.Context) error {
+	a.health.Drain()
+	err := a.group.Stop(ctx)
+	return errors.Join(err, a.finish(ctx, err))
+}
+
+func (a *App) finish(ctx context.Context, failed error) error {
+	a.mu.Lock()
+	locals := a.locals
+	a.mu.Unlock()
+	waitCtx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var errs []error
+	for _, l := range locals {
+		errs = append(errs, l.Wait(waitCtx))
+	}
+	errs = append(errs, a.closeAll(ctx))
+	err := errors.Join(errs...)
+	return errors.Join(err, a.data.release(err == nil && failed == nil))
+}
+
+func (a *App) closeAll(ctx context.Context) error {
+	var errs []error
+	if a.operator != nil {
+		errs = append(errs, a.operator.Close())
+	}
+	for i := len(a.opened) - 1; i >= 0; i-- {
+		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+		if err := a.opened[i].Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", a.opened[i].Name, err))
+		}
+		cancel()
+	}
+	a.opened = nil
+	return errors.Join(errs...)
+}
+
+// Services lists what runs here, in start order.
+func (a *App) Services() []string {
+	var out []string
+	for _, r := range a.rows {
+		out = append(out, r.name)
+	}
+	return out
+}
+
+// PublicAddress is where the gateway listens; empty when it does not run here.
+func (a *App) PublicAddress() string {
+	if a.gateway == nil {
+		return ""
+	}
+	return a.gateway.Address()
+}
+
+// openAPI merges the services' parts of the public document.
+func (a *App) openAPI() ([]byte, error) {
+	parts := map[string]*huma.OpenAPI{}
+	for name, in := range a.built {
+		if in.public != nil {
+			parts[name] = in.public.OpenAPI()
+		}
+	}
+	return rpc.Merge("Aran", apiVersion, parts)
+}
+
+// apiVersion is the public API's, not the program's.
+const apiVersion = "1"
+
+// OpenAPI is the public document.
+func (a *App) OpenAPI() ([]byte, error) { return a.openAPI() }
+
+// Route is a served route and who serves it.
+type Route struct {
+	Service string
+	rpc.Route
+}
+
+// Routes lists what is served to the outside, from the handlers themselves.
+func (a *App) Routes() []Route {
+	var out []Route
+	for _, row := range a.rows {
+		if in := a.built[row.name]; in.public != nil {
+			for _, r := range in.public.Routes() {
+				out = append(out, Route{row.name, r})
+			}
+		}
+	}
+	if a.gateway != nil {
+		for _, r := range gateway.OwnRoutes() {
+			out = append(out, Route{rpc.Gateway, r})
+		}
+	}
+	return out
+}
+
+// Internal is a service's Internal handler, for tests that replay public credentials against it; nil when it has none.
+func (a *App) Internal(name string) http.Handler { return a.built[name].internal }
+
+// ModelLines say which models answer, for a person at a terminal.
+func (a *App) ModelLines() []string { return modelLines(a.cfg) }
+
+// shorten is for lines on a terminal.
+func shorten(names []string) string { return strings.Join(names, ", ") }

@@ -1,0 +1,100 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"aran/platform/fault"
+	"aran/platform/rpc"
+)
+
+// service is one row of the table from which everything about running services comes: start and stop
+// order, who may call whom, and what `aran run` accepts.
+type service struct {
+	name string
+	// calls lists the services whose Internal handler it may call. Calls are acyclic.
+	// Every service may also ask user for tokens.
+	calls []string
+	// fronts says that it reaches every Public handler: only the gateway does.
+	fronts bool
+	// singleton: at most one replica works at a time.
+	singleton bool
+	build     func(ctx context.Context, p *parts) (instance, error)
+}
+
+// instance is a built service. Public and internal are nil when it has none.
+type instance struct {
+	public      *rpc.Public
+	internal    http.Handler
+	start, stop func(ctx context.Context) error
+}
+
+// identity is the service that everybody may ask for tokens, and that asks nobody.
+const identity = "user"
+
+// table lists the services, callees before their callers: this is the start order, and reversed the stop order.
+func table() []service {
+	return []service{
+		{name: identity, build: buildUser},
+		{name: "audit", singleton: true, build: buildAudit},
+		{name: "infer", build: buildInfer},
+		{name: "guard", calls: []string{"infer"}, build: buildGuard},
+		{name: "search", calls: []string{"guard", "infer"}, build: buildSearch},
+		{name: "chat", calls: []string{"search", "guard", "infer"}, build: buildChat},
+		{name: "gateway", calls: []string{}, fronts: true, build: buildGateway},
+	}
+}
+
+// Names lists every service in start order.
+func Names() []string {
+	var out []string
+	for _, s := range table() {
+		out = append(out, s.name)
+	}
+	return out
+}
+
+// callers lists who may call the Internal handler of a service.
+func callers(name string) []string {
+	var out []string
+	for _, s := range table() {
+		if slices.Contains(s.calls, name) || name == identity {
+			out = append(out, s.name)
+		}
+	}
+	return out
+}
+
+// choose returns the rows of the named services in start order. What they call must be among them, for
+// there is no way yet to a service that another process runs.
+func choose(names []string) ([]service, error) {
+	var out []service
+	for _, n := range names {
+		if !slices.Contains(Names(), n) {
+			return nil, fault.New(fault.Invalid, "unknown_service", "There is no service %q; there are %s.", n, strings.Join(Names(), ", "))
+		}
+	}
+	for _, s := range table() {
+		if !slices.Contains(names, s.name) {
+			continue
+		}
+		for _, need := range append([]string{identity}, s.calls...) {
+			if need != s.name && !slices.Contains(names, need) {
+				return nil, fault.New(fault.Invalid, "service_missing", "%s calls %s, which is not among the services to run; add it.", s.name, need)
+			}
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// mayCall refuses a client for a call that the table does not list.
+func mayCall(caller, callee string) error {
+	if !slices.Contains(callers(callee), caller) {
+		return fmt.Errorf("the table does not let %s call %s", caller, callee)
+	}
+	return nil
+}

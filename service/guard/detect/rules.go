@@ -1,0 +1,176 @@
+// Package detect finds what guard judges: instructions in text that is only data, personal data, secrets, and
+// links that carry data away.
+//
+// It is pure: no clock, no network, no state. Every function takes linear time (RE2), whatever the text.
+package detect
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Finding is one reason. Start and End are byte offsets into the text that was given.
+type Finding struct {
+	Kind  string // injection, jailbreak, secret, canary, link, pii.email, …
+	Rule  string
+	Score float64
+	Start int
+	End   int
+}
+
+// Origin says where a text came from.
+type Origin string
+
+// Origins.
+const (
+	User     Origin = "user"
+	Document Origin = "document"
+	Tool     Origin = "tool"
+	Output   Origin = "output"
+)
+
+// Rule is one entry of rules.yaml.
+type Rule struct {
+	ID      string   `yaml:"id"`
+	Kind    string   `yaml:"kind"`
+	Weight  float64  `yaml:"weight"`
+	Near    []string `yaml:"near"`
+	Match   []string `yaml:"match"`
+	Origins []Origin `yaml:"origins"` // empty: user, document, tool
+	Yes     []string `yaml:"yes"`
+	No      []string `yaml:"no"`
+
+	match []*regexp.Regexp
+}
+
+//go:embed rules.yaml
+var rulesFile []byte
+
+// Rules is a compiled rule set. Safe for concurrent use.
+type Rules struct{ rules []Rule }
+
+// Builtin compiles the rules that come with the program.
+func Builtin() (*Rules, error) { return Compile(rulesFile) }
+
+// Compile reads a rule file.
+func Compile(file []byte) (*Rules, error) {
+	var rules []Rule
+	if err := yaml.UnmarshalWithOptions(file, &rules, yaml.Strict()); err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	for i := range rules {
+		r := &rules[i]
+		if r.ID == "" || r.Kind == "" || r.Weight <= 0 || r.Weight > 1 || len(r.Match) == 0 || len(r.Near) == 0 {
+			return nil, fmt.Errorf("rule %q: id, kind, weight (0 to 1), near and match are needed", r.ID)
+		}
+		if len(r.Origins) == 0 {
+			r.Origins = []Origin{User, Document, Tool}
+		}
+		for _, m := range r.Match {
+			re, err := regexp.Compile(m)
+			if err != nil {
+				return nil, fmt.Errorf("rule %s: %w", r.ID, err)
+			}
+			r.match = append(r.match, re)
+		}
+	}
+	return &Rules{rules}, nil
+}
+
+// All lists the rules.
+func (rs *Rules) All() []Rule { return slices.Clone(rs.rules) }
+
+// Digest-worthy bounds: what is decoded, and how much of it.
+const (
+	decodeRuns  = 8
+	decodeBytes = 64 << 10
+)
+
+// Scan finds instructions in a text of an origin, in its plain form and in what it hides as base64.
+func (rs *Rules) Scan(s string, origin Origin) []Finding {
+	t := Normalize(s)
+	out := rs.scan(t, origin)
+	for _, h := range hidden(s) {
+		for _, f := range rs.scan(Normalize(h.text), origin) {
+			f.Rule, f.Start, f.End = f.Rule+"+base64", h.start, h.end
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (rs *Rules) scan(t Text, origin Origin) (out []Finding) {
+	for _, r := range rs.rules {
+		if !slices.Contains(r.Origins, origin) || !slices.ContainsFunc(r.Near, func(n string) bool { return strings.Contains(t.Plain, n) }) {
+			continue
+		}
+		for _, re := range r.match {
+			if m := re.FindStringIndex(t.Plain); m != nil {
+				start, end := t.Span(m[0], m[1])
+				out = append(out, Finding{r.Kind, r.ID, r.Weight, start, end})
+				break
+			}
+		}
+	}
+	return out
+}
+
+// Combine makes one score of several findings of instructions (noisy-or). Two matches of one rule count once.
+func Combine(findings []Finding) float64 {
+	rest := 1.0
+	seen := map[string]bool{}
+	for _, f := range findings {
+		id, _, _ := strings.Cut(f.Rule, "+")
+		if (f.Kind == "injection" || f.Kind == "jailbreak") && !seen[id] {
+			seen[id] = true
+			rest *= 1 - f.Score
+		}
+	}
+	return 1 - rest
+}
+
+var base64Run = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`) //nolint:gochecknoglobals // a constant
+
+type hiddenText struct {
+	text       string
+	start, end int
+}
+
+// hidden decodes long base64 runs that hold text.
+func hidden(s string) (out []hiddenText) {
+	budget := decodeBytes
+	for _, m := range base64Run.FindAllStringIndex(s, decodeRuns) {
+		run := strings.TrimRight(s[m[0]:m[1]], "=")
+		if len(run) > budget {
+			break
+		}
+		budget -= len(run)
+		b, err := base64.RawStdEncoding.DecodeString(run[:len(run)-len(run)%4])
+		if err == nil && readable(b) {
+			out = append(out, hiddenText{string(b), m[0], m[1]})
+		}
+	}
+	return out
+}
+
+func readable(b []byte) bool {
+	if !utf8.Valid(b) {
+		return false
+	}
+	good, all := 0, 0
+	for _, r := range string(b) {
+		all++
+		if unicode.IsLetter(r) || unicode.IsSpace(r) || unicode.IsPunct(r) {
+			good++
+		}
+	}
+	return all > 0 && good*10 >= all*8
+}

@@ -1,0 +1,64 @@
+package guard
+
+import (
+	"context"
+	"net/http"
+
+	pb "aran/api/gen/aran/guard/v1"
+	"aran/api/gen/aran/guard/v1/guardv1connect"
+	"aran/service/guard/detect"
+)
+
+// Internal serves the services that hold text.
+func (s *Service) Internal() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(guardv1connect.NewGuardServiceHandler(handler{s}, s.server.HandlerOptions()...))
+	return s.server.Internal(mux)
+}
+
+type handler struct{ s *Service }
+
+func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse, error) {
+	results, err := h.s.Scan(ctx, r.GetTexts(), origin(r.GetOrigin()))
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.ScanResponse{}
+	for _, x := range results {
+		out.Results = append(out.Results, &pb.ScanResult{Verdict: verdict(x.Verdict), Score: x.Score, Redacted: x.Redacted, Findings: findings(x.Findings)})
+	}
+	return out, nil
+}
+
+func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
+	c, err := h.s.CheckOutput(ctx, r.GetText(), r.GetCanaries(), r.GetFinal())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings)}, nil
+}
+
+// origin: what is not said is a user's.
+func origin(o pb.Origin) detect.Origin {
+	switch o {
+	case pb.Origin_ORIGIN_DOCUMENT:
+		return detect.Document
+	case pb.Origin_ORIGIN_TOOL:
+		return detect.Tool
+	case pb.Origin_ORIGIN_OUTPUT:
+		return detect.Output
+	default:
+		return detect.User
+	}
+}
+
+func verdict(v string) pb.Verdict {
+	return map[string]pb.Verdict{Allow: pb.Verdict_VERDICT_ALLOW, Flag: pb.Verdict_VERDICT_FLAG, Redact: pb.Verdict_VERDICT_REDACT, Block: pb.Verdict_VERDICT_BLOCK}[v]
+}
+
+func findings(fs []detect.Finding) (out []*pb.Finding) {
+	for _, f := range fs {
+		out = append(out, &pb.Finding{Kind: f.Kind, Rule: f.Rule, Score: f.Score, Start: int32(f.Start), End: int32(f.End)}) //nolint:gosec // texts are at most a million bytes
+	}
+	return out
+}

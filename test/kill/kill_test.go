@@ -1,0 +1,176 @@
+package kill
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"aran/test/harness"
+)
+
+const (
+	fewestPoints = 25
+	randomKills  = 25
+)
+
+func binary(t *testing.T) string {
+	t.Helper()
+	b := os.Getenv("ARAN_TEST_FAULTS_BINARY")
+	if b == "" {
+		t.Skip("needs a binary with fault points: run it with `make kills`")
+	}
+	return b
+}
+
+// run does one life: start (until ready or dead), work, and reports whether the process died by itself.
+func run(t *testing.T, o harness.Options, l *ledger) (died bool) {
+	t.Helper()
+	p := harness.Launch(t, o)
+	if err := p.Ready(60 * time.Second); err != nil {
+		select {
+		case <-p.Ended():
+			return true
+		default:
+			t.Fatal(err)
+		}
+	}
+	err := l.work(t.Context(), p)
+	var gone errGone
+	switch {
+	case err == nil:
+		// Whatever runs behind the answers may still reach the point.
+		select {
+		case <-p.Ended():
+			return true
+		case <-time.After(500 * time.Millisecond):
+		}
+		_, err := p.Stop()
+		return err != nil
+	case errors.As(err, &gone):
+		select {
+		case <-p.Ended():
+			return true
+		case <-time.After(5 * time.Second):
+			t.Fatalf("the connection broke but the process lives: %v", err)
+		}
+	default:
+		t.Fatal(err)
+	}
+	return false
+}
+
+// recover starts again without a fault and verifies.
+func recovered(t *testing.T, o harness.Options, l *ledger) error {
+	t.Helper()
+	p := harness.Start(t, o)
+	err := l.verify(t.Context(), p, o.Binary)
+	p.Kill()
+	return err
+}
+
+// points does a round without a kill and returns the fault points that were reached.
+func points(t *testing.T, bin string) []string {
+	t.Helper()
+	dir := t.TempDir()
+	log := filepath.Join(dir, "points")
+	o := harness.Options{Binary: bin, Data: filepath.Join(dir, "data"), Env: []string{"ARAN_FAULT_LOG=" + log}}
+	l := newLedger()
+	if run(t, o, l) {
+		t.Fatal("it died without a reason")
+	}
+	o.Env = nil
+	if err := recovered(t, o, l); err != nil {
+		t.Fatalf("without any kill: %v", err)
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names(string(b))
+}
+
+func TestKilledAtEveryFaultPoint(t *testing.T) {
+	bin := binary(t)
+	all := points(t, bin)
+	t.Logf("%d fault points: %s", len(all), strings.Join(all, " "))
+	if len(all) < fewestPoints {
+		t.Errorf("%d fault points were reached, want at least %d", len(all), fewestPoints)
+	}
+	for _, point := range all {
+		t.Run(point, func(t *testing.T) {
+			o := harness.Options{Binary: bin, Data: filepath.Join(t.TempDir(), "data"), Env: []string{"ARAN_FAULT_KILL=" + point}}
+			l := newLedger()
+			if !run(t, o, l) {
+				t.Fatal("the point was not reached in this life")
+			}
+			o.Env = nil
+			if err := recovered(t, o, l); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestKilledAtRandom(t *testing.T) {
+	bin := binary(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+	o := harness.Options{Binary: bin, Data: filepath.Join(t.TempDir(), "data")}
+	l := newLedger()
+	for i := range randomKills {
+		p := harness.Start(t, o)
+		dead := make(chan struct{})
+		timer := time.AfterFunc(time.Duration(random.IntN(900))*time.Millisecond, func() { p.Kill(); close(dead) })
+		err := l.work(t.Context(), p)
+		var gone errGone
+		if err != nil && !errors.As(err, &gone) {
+			t.Fatalf("life %d: %v", i, err)
+		}
+		timer.Reset(0)
+		<-dead
+	}
+	t.Logf("acknowledged in %d lives: %d keys, %d revoked, %d documents, %d deleted, %d audit events, %d accounts", randomKills, len(l.keys), len(l.revoked), len(l.documents), len(l.deleted), len(l.audit), len(l.accounts))
+	if err := recovered(t, o, l); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTheSuiteNotices takes a safety net out and expects that the same lives leave something lost or doubled.
+func TestTheSuiteNotices(t *testing.T) {
+	bin := binary(t)
+	for _, c := range []struct{ net, points string }{
+		{"ARAN_FAULT_INBOX=off", "bus.work.committed"},
+		{"ARAN_FAULT_OUTBOX=off", "store.tx.committed"},
+	} {
+		t.Run(c.net, func(t *testing.T) {
+			if noticed := lives(t, bin, c.net, c.points); noticed == nil {
+				t.Error("without the safety net nothing was lost or doubled: the suite proves nothing")
+			} else {
+				t.Logf("noticed: %v", noticed)
+			}
+		})
+	}
+}
+
+// lives kills at the n-th reaching of a point, for growing n, until the verification fails.
+func lives(t *testing.T, bin, env, point string) error {
+	t.Helper()
+	for n := 2; n <= 32; n += 3 {
+		o := harness.Options{Binary: bin, Data: filepath.Join(t.TempDir(), fmt.Sprint("data", n)), Env: []string{env, fmt.Sprintf("ARAN_FAULT_KILL=%s@%d", point, n)}}
+		l := newLedger()
+		if !run(t, o, l) {
+			return nil // reached fewer times than n: all were tried
+		}
+		o.Env = []string{env}
+		if err := recovered(t, o, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

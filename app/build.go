@@ -209,12 +209,16 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
+	encoder, err := minilm.Load()
+	if err != nil {
+		return instance{}, err
+	}
 	source := p.source()
 	s, err := search.New(p.app.cfg.Search, search.Deps{
 		DB: db, Bus: conn, Sagas: sagas, Server: p.server, Log: p.log,
 		Guard: guardv1connect.NewGuardServiceClient(p.client("guard"), address("guard"), rpc.ClientOptions("guard", source)...),
 		Infer: inferv1connect.NewInferServiceClient(p.client("infer"), address("infer"), rpc.ClientOptions("infer", source)...),
-		Count: minilm.Tokenizer{}.Count, Packs: [][]byte{handbook.Pack()},
+		Count: encoder.Tokenizer().Count, Packs: [][]byte{handbook.Pack()},
 	})
 	if err != nil {
 		return instance{}, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"aran/platform/watch"
@@ -35,11 +36,11 @@ func (a *App) listenOperator(ctx context.Context) error {
 
 // ServiceState is one line of /services.
 type ServiceState struct {
-	Name      string  `json:"name"`
-	Singleton bool    `json:"singleton"`
+	Name      string   `json:"name"`
+	Singleton bool     `json:"singleton"`
 	Calls     []string `json:"calls"`
-	OpenMS    float64 `json:"open_ms"`  // to open and build
-	StartMS   float64 `json:"start_ms"` // to begin to work
+	OpenMS    float64  `json:"open_ms"`  // to open and build
+	StartMS   float64  `json:"start_ms"` // to begin to work
 }
 
 // State is what /services shows.
@@ -83,7 +84,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // modelLines say which models answer.
 func modelLines(cfg *Config) []string {
-	providers := cfg.Chat.ProviderNames()
+	providers := providers(cfg)
 	local := "none; answers are extracted from documents (rung extractive): run `aran model pull`"
 	if reg, err := cfg.Registry(); err == nil {
 		if models, err := reg.List(context.Background()); err == nil {
@@ -100,4 +101,19 @@ func modelLines(cfg *Config) []string {
 	return []string{shorten(providers), local}
 }
 
-func installed(m registry.Model) bool { return m.Kind == registry.Generate && m.Installed }
+func installed(m registry.Model) bool {
+	return m.Kind == registry.Generate && m.Status == registry.Installed
+}
+
+// providers lists the configured ones.
+func providers(cfg *Config) (out []string) {
+	for name, on := range map[string]bool{
+		"anthropic": !cfg.Chat.AnthropicAPIKey.Empty(), "openai": !cfg.Chat.OpenAIAPIKey.Empty() || cfg.Chat.OpenAIBaseURL != "", "ollama": cfg.Chat.OllamaHost != "",
+	} {
+		if on {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

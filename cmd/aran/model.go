@@ -86,3 +86,35 @@ func (p *progress) end() {
 		fmt.Fprintln(p.w)
 	}
 }
+
+func listModels(ctx context.Context, t terminal, reg *registry.Registry) error {
+	models, err := reg.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range models {
+		fmt.Fprintf(t.out, "%-28s %-10s %-12s %s\n", m.Name, m.Kind, m.Status, m.Licence)
+	}
+	return nil
+}
+
+func verifyModels(ctx context.Context, t terminal, reg *registry.Registry, names []string) error {
+	if len(names) == 0 {
+		models, err := reg.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range models {
+			if m.Status == registry.Installed {
+				names = append(names, m.Name)
+			}
+		}
+	}
+	for _, name := range names {
+		if err := reg.Verify(ctx, name); err != nil {
+			return fmt.Errorf("verify %s: %w", name, err)
+		}
+		fmt.Fprintf(t.out, "%s is what its manifest says\n", name)
+	}
+	return nil
+}

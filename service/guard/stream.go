@@ -90,8 +90,11 @@ func open(s string) int {
 			first = from + i
 		}
 	}
-	if i := strings.LastIndex(tail, "-----BEGIN"); i >= 0 && !strings.Contains(tail[i:], "-----END") {
-		note(i)
+	if i := strings.LastIndex(tail, "-----BEGIN"); i >= 0 {
+		end := strings.Index(tail[i:], "-----END")
+		if end < 0 || !strings.Contains(tail[i+end+len("-----END"):], "-----") {
+			note(i)
+		}
 	}
 	for i := strings.LastIndexByte(tail, '['); i >= 0; i = strings.LastIndexByte(tail[:i], '[') {
 		rest := tail[i:]

@@ -164,6 +164,7 @@ func TestHoweverItIsCutTheSameIsReleased(t *testing.T) {
 		"The key is " + key + ". Keep it safe.",
 		"![a](https://evil.example/x?q=1234) and [docs](https://example.org/a) and [1] and [2](x",
 		"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEF\n-----END PRIVATE KEY-----\nthe end",
+		"One -----BEGIN RSA PRIVATE KEY-----\nMIIEvQ\n-----END RSA PRIVATE KEY-----\n12 34 and more.",
 		"Tamil: கட்டணம் 14 நாட்களில் திருப்பித் தரப்படும். Call +91 98765 43210 please.",
 		strings.Repeat("Plain words without anything in them. ", 400),
 		"Numbers 1 2 3 4 5 6 7 8 9 10 11 12, a SSN 078-05-1120 and a date 2024-01-02.",

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -61,8 +63,12 @@ func boundary(s string) int {
 			floor++
 		}
 	}
+	blocks := keyBlock.FindAllStringIndex(s[floor:], -1)
 	for i := end - 1; i > floor; i-- {
 		if s[i] != ' ' && s[i] != '\n' && s[i] != '\t' {
+			continue
+		}
+		if slices.ContainsFunc(blocks, func(b []int) bool { return floor+b[0] < i && i < floor+b[1] }) {
 			continue
 		}
 		after := word(s[i+1 : end])
@@ -80,6 +86,9 @@ func boundary(s string) int {
 	return floor
 }
 
+// keyBlock is a whole key block (RFC 7468 §2).
+var keyBlock = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}-----[A-Za-z0-9+/=\s]*-----END [A-Z0-9 ]{0,40}-----`) //nolint:gochecknoglobals // a constant
+
 // open finds the start of a Markdown link or image, or of a key block, that has not ended.
 func open(s string) int {
 	from := max(0, len(s)-stillOpen)
@@ -91,8 +100,7 @@ func open(s string) int {
 		}
 	}
 	if i := strings.LastIndex(tail, "-----BEGIN"); i >= 0 {
-		end := strings.Index(tail[i:], "-----END")
-		if end < 0 || !strings.Contains(tail[i+end+len("-----END"):], "-----") {
+		if !keyBlock.MatchString(tail[i:]) {
 			note(i)
 		}
 	}

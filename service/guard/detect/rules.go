@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
+	"golang.org/x/text/unicode/norm"
 )
 
 // Finding is one reason. Start and End are byte offsets into the text that was given.
@@ -74,8 +75,11 @@ func Compile(file []byte) (*Rules, error) {
 		if len(r.Origins) == 0 {
 			r.Origins = []Origin{User, Document, Tool}
 		}
+		for n := range r.Near {
+			r.Near[n] = norm.NFKD.String(r.Near[n]) // as Normalize leaves Indic vowel signs
+		}
 		for _, m := range r.Match {
-			re, err := regexp.Compile(m)
+			re, err := regexp.Compile(norm.NFKD.String(m))
 			if err != nil {
 				return nil, fmt.Errorf("rule %s: %w", r.ID, err)
 			}

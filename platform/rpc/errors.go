@@ -60,7 +60,18 @@ func asFault(err error) *fault.Error {
 }
 
 // Status maps a fault's kind to an HTTP status.
-func Status(err error) int { return mappings()[asFault(err).Kind].status }
+func Status(err error) int { return mappingOf(asFault(err)).status }
+
+// ContentType is the code of a fault.Unsupported about a body's media type: 415 over HTTP (RFC 9110 §15.5.16).
+const ContentType = "content_type"
+
+func mappingOf(f *fault.Error) mapping {
+	m := mappings()[f.Kind]
+	if f.Kind == fault.Unsupported && f.Code == ContentType {
+		m.status, m.title = http.StatusUnsupportedMediaType, "Unsupported media type"
+	}
+	return m
+}
 
 const errorDomain = "aran"
 
@@ -151,7 +162,7 @@ type problem struct {
 
 func newProblem(err error, id string) *problem {
 	f := asFault(err)
-	m := mappings()[f.Kind]
+	m := mappingOf(f)
 	p := &problem{Type: "about:blank", Title: m.title, Status: m.status, Detail: f.Detail, Code: f.Code, RequestID: id, Errors: f.Fields, header: http.Header{}}
 	if p.Code == "" {
 		p.Code = f.Kind.String()

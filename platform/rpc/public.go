@@ -90,7 +90,7 @@ func humaFault(status int, msg string, errs []error) error {
 	case status == http.StatusRequestEntityTooLarge:
 		return fault.New(fault.TooLarge, "body_too_large", "The %s.", msg)
 	case status == http.StatusUnsupportedMediaType:
-		kind = fault.Unsupported
+		return fault.New(fault.Unsupported, ContentType, "This path takes application/json; send the header Content-Type: application/json.")
 	case status == http.StatusRequestTimeout:
 		kind = fault.Deadline
 	case status >= 400 && status < 500:

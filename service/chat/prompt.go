@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -134,6 +135,10 @@ const (
 	smallContext = 2048
 	smallPrompt  = 120 // tokens for the template itself
 	smallHistory = 4   // turns that are kept of a conversation without documents
+
+	// smallPassages is how much evidence, in bytes, such a model can use: with more it answers later and worse.
+	smallPassages = 1600
+	smallQuestion = "Question:" // it likes to go on with a question of its own: the answer ends there
 )
 
 // small fits a request to a small local model: one short message with passages and question, or the last turns.
@@ -148,9 +153,9 @@ func small(r *llm.Request, sources []source, asked string, maxTokens int) (out l
 	}
 	if len(sources) > 0 {
 		asked = clip(asked, room/4)
-		used, block := passages(sources, room-len(asked))
-		text := "Here are numbered passages from documents:\n\n" + block +
-			"Answer the question in one or two sentences, using only these passages.\n\nQuestion: " + asked
+		used, block := passages(sources, min(smallPassages, room-len(asked)))
+		text := "Context:\n" + block + smallQuestion + " " + asked + "\nAnswer:"
+		out.Stop = append(slices.Clone(r.Stop), "\n"+smallQuestion)
 		out.Messages = []llm.Message{{Role: llm.User, Parts: []llm.Part{{Kind: llm.Text, Text: text}}}}
 		return out, used
 	}

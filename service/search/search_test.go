@@ -543,7 +543,7 @@ func TestWhatIsRefused(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d with %q", c.name, a.Status, a.Body, c.status, c.says)
 		}
 	}
-	w.want(501, w.call(me, "POST", docs, "hello", "Content-Type", "text/csv"))
+	w.want(415, w.call(me, "POST", docs, "hello", "Content-Type", "text/csv"))
 	if w.rows("search_document") != 0 {
 		t.Error("something that was refused is stored")
 	}

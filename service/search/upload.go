@@ -116,7 +116,7 @@ func (s *Service) postDocuments(w http.ResponseWriter, r *http.Request) {
 	case "application/x-ndjson":
 		err = s.putLines(w, r)
 	default:
-		err = fault.New(fault.Unsupported, "content_type", "Content-Type %q is not taken here; send application/json, multipart/form-data or application/x-ndjson.", r.Header.Get("Content-Type"))
+		err = fault.New(fault.Unsupported, rpc.ContentType, "Content-Type %q is not taken here; send application/json, multipart/form-data or application/x-ndjson.", r.Header.Get("Content-Type"))
 	}
 	if err != nil {
 		if fault.KindOf(err) == fault.Internal {
@@ -214,7 +214,7 @@ func (in *documentIn) file(part *multipart.Part) error {
 		kind = plainText
 	}
 	if kind != plainText && kind != markdown && kind != "text/x-markdown" {
-		return fault.New(fault.Unsupported, "content_type", "A file of type %q is not taken yet; send plain text or Markdown.", kind)
+		return fault.New(fault.Unsupported, rpc.ContentType, "A file of type %q is not taken yet; send plain text or Markdown.", kind)
 	}
 	if kind != plainText {
 		kind = markdown

@@ -1,7 +1,7 @@
 // Package handbook holds the collection `handbook`: the platform's own documentation, cut into
 // passages and encoded when it was built, so that it answers as soon as the platform is ready.
 //
-// After a change of the documentation it is made again; a test fails until it is.
+// After a change of the documentation it is made again; `make check` fails until it is.
 package handbook
 
 import _ "embed"

@@ -1,14 +1,17 @@
-// Command make builds the handbook from README.md and docs/: run it by `go generate ./app/handbook`.
+// Command make builds the handbook from README.md and docs/, in app/handbook. With -check it only compares: texts and
+// cuts exactly, vectors by their cosine, for kernels of different processors round differently.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -20,18 +23,26 @@ const (
 	root   = "../.." // from app/handbook, where go generate runs
 	file   = "handbook.bin"
 	atOnce = 32
+
+	sameVector = 0.999
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx); err != nil {
+	check := flag.Bool("check", false, "write nothing; fail when the handbook is not current")
+	flag.Parse()
+	handle := write
+	if *check {
+		handle = compare
+	}
+	if err := run(ctx, handle); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "handbook:", err)
 		os.Exit(1) //nolint:gocritic // nothing is open
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context, handle func(made []byte) error) error {
 	e, err := minilm.Load()
 	if err != nil {
 		return err
@@ -47,7 +58,53 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, b, 0o644) //nolint:gosec // a source file
+	return handle(b)
+}
+
+func write(made []byte) error {
+	return os.WriteFile(file, made, 0o644) //nolint:gosec // a source file
+}
+
+func compare(made []byte) error {
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	has, err := search.DecodePack(old)
+	if err != nil {
+		return err
+	}
+	wants, err := search.DecodePack(made)
+	if err != nil {
+		return err
+	}
+	a, b := vectors(has), vectors(wants)
+	same := reflect.DeepEqual(has, wants) && len(a) == len(b)
+	for i := range a {
+		same = same && cosine(a[i], b[i]) > sameVector
+	}
+	if !same {
+		return errors.New("app/handbook/" + file + " is not current; run make generate")
+	}
+	return nil
+}
+
+// vectors takes the vectors out of a pack.
+func vectors(p search.Pack) (out [][]float32) {
+	for i := range p.Documents {
+		for j := range p.Documents[i].Passages {
+			q := &p.Documents[i].Passages[j]
+			out, q.Vector, q.Packed = append(out, q.Vector), nil, ""
+		}
+	}
+	return out
+}
+
+func cosine(a, b []float32) (dot float32) {
+	for i := range min(len(a), len(b)) {
+		dot += a[i] * b[i]
+	}
+	return dot
 }
 
 // collect reads and cuts the documentation. contexts are what the encoder is to see, passage by passage.

@@ -53,6 +53,8 @@ func (t *Local) RoundTrip(req *http.Request) (*http.Response, error) {
 		Body: &responseBody{pr, cancel}, ContentLength: -1, Request: req, Trailer: http.Header{},
 	}
 	w := &responseWriter{header: http.Header{}, pipe: pw, started: make(chan struct{}), res: res, cancel: cancel, head: req.Method == http.MethodHead}
+	// As on a connection: once the caller gave up, reads fail and a handler that writes is let go.
+	w.letGo = context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) }) // never fails
 	t.running.Add(1)
 	go t.serve(w, in)
 	select {
@@ -61,7 +63,6 @@ func (t *Local) RoundTrip(req *http.Request) (*http.Response, error) {
 	case <-req.Context().Done():
 		// The handler may have answered in the same moment; its answer is dropped.
 		cancel()
-		_ = pr.CloseWithError(req.Context().Err()) // never fails
 		return nil, req.Context().Err()
 	}
 }
@@ -91,6 +92,7 @@ func (t *Local) serve(w *responseWriter, in *http.Request) {
 		if p := recover(); p != nil {
 			err = errReset // as a server does: the stream breaks, the reason stays here
 		}
+		w.letGo()
 		w.finish(err)
 		_ = in.Body.Close() //nolint:errcheck // the caller's reader
 		w.cancel()
@@ -117,6 +119,7 @@ type responseWriter struct {
 	pipe    *io.PipeWriter
 	res     *http.Response
 	cancel  context.CancelFunc
+	letGo   func() bool // stops what ends the pipe when the caller gives up
 	head    bool
 	started chan struct{}
 	once    sync.Once
@@ -207,7 +210,7 @@ func (w *responseWriter) finish(err error) {
 // Flush sends the header; bytes are never held back.
 func (w *responseWriter) Flush() { w.WriteHeader(http.StatusOK) }
 
-// SetWriteDeadline does nothing: a reader that is gone cancels the context, which unblocks a write.
+// SetWriteDeadline does nothing: a reader that is gone or gives up unblocks a write.
 func (w *responseWriter) SetWriteDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing: the caller's deadline is the context's.

@@ -38,7 +38,8 @@ func (s *Service) Handler() http.Handler {
 		ctx, span := otel.Tracer("aran/service/gateway").Start(r.Context(), "gateway", trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
 			trace.WithAttributes(attribute.String("http.request.method", method(r)), attribute.String("aran.request_id", id)))
 		defer span.End()
-		r = r.WithContext(rpc.WithRequestID(ctx, id))
+		ctx = rpc.WithRequestID(ctx, id)
+		r = r.WithContext(ctx)
 		rec := &recorder{ResponseWriter: w, timeout: s.cfg.WriteTimeout, c: http.NewResponseController(w)}
 		r.Body = newTimedBody(r.Body, rec.c, s.cfg.ReadTimeout)
 		s.headers(rec, r, id)

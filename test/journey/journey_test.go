@@ -348,7 +348,7 @@ func TestWithoutPipNpmOrNetwork(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	pull := exec.CommandContext(ctx, filepath.Join(harness.Root(), "bin", "aran"), "model", "pull") //nolint:gosec // our own binary
-	pull.Env = append(env, "ARAN_INFER_OFFLINE=true")
+	pull.Env = append(env, "ARAN_INFER_SOURCES=pip,npm")
 	said, err := pull.CombinedOutput()
 	if err == nil {
 		t.Fatalf("a model was pulled without any client: %s", said)

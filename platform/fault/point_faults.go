@@ -21,7 +21,7 @@ func Point(name string) {
 	mu.Lock()
 	defer mu.Unlock()
 	seen[name]++
-	if log := os.Getenv("ARAN_FAULT_LOG"); log != "" && seen[name] == 1 {
+	if log := os.Getenv("ARAN_FAULT_LOG"); log != "" {
 		if f, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
 			_, _ = f.WriteString(name + "\n")
 			_ = f.Close()

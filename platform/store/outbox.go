@@ -49,7 +49,7 @@ type envelope struct {
 	Data            json.RawMessage `json:"data"`
 }
 
-const maxEvent = 256 << 10
+const maxEvent = 40 << 10 // bytes, as the bus takes them
 
 // texts are the statements on the platform's own tables in a service's database.
 type texts struct {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -169,11 +168,4 @@ func auditVerify(ctx context.Context, p *harness.Process, binary string) error {
 		return fmt.Errorf("aran audit verify: %w\n%s", err, out)
 	}
 	return nil
-}
-
-// names are the fault points that a log file lists.
-func names(log string) []string {
-	lines := strings.Fields(log)
-	slices.Sort(lines)
-	return slices.Compact(lines)
 }

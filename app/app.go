@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -129,7 +130,7 @@ func (a *App) transport(caller, callee string) http.RoundTripper {
 			in.internal.ServeHTTP(w, r)
 			return
 		}
-		http.Error(w, "not here", http.StatusServiceUnavailable) //nolint:forbidigo // below any service
+		http.Error(w, "not here", http.StatusServiceUnavailable)
 	}))
 }
 
@@ -187,10 +188,10 @@ func (a *App) closeAll(ctx context.Context) error {
 	if a.operator != nil {
 		errs = append(errs, a.operator.Close())
 	}
-	for i := len(a.opened) - 1; i >= 0; i-- {
+	for _, v := range slices.Backward(a.opened) {
 		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-		if err := a.opened[i].Stop(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("close %s: %w", a.opened[i].Name, err))
+		if err := v.Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", v.Name, err))
 		}
 		cancel()
 	}

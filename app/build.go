@@ -280,7 +280,7 @@ func buildGateway(ctx context.Context, p *parts) (instance, error) {
 	return instance{start: s.Start, stop: s.Stop}, nil
 }
 
-var errNoFront = errors.New("no public handler") //nolint:gochecknoglobals // a sentinel
+var errNoFront = errors.New("no public handler")
 
 // front is how the gateway reaches a Public handler.
 func (a *App) front(caller, callee string) http.RoundTripper {

@@ -93,8 +93,7 @@ func KindOf(err error) Kind {
 
 // From returns the fault in err's chain, or nil.
 func From(err error) *Error {
-	var f *Error
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*Error](err); ok {
 		return f
 	}
 	return nil

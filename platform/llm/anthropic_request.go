@@ -142,7 +142,6 @@ func AnthropicHeaders(get func(name string) string) map[string]string {
 	return h
 }
 
-//nolint:gochecknoglobals // compiled once
 var (
 	versionForm = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
 	betaForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9.,\- ]{0,500}$`)

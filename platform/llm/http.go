@@ -150,9 +150,9 @@ const (
 func (c *client) Close() { c.http.CloseIdleConnections() }
 
 var (
-	errFirstByte = errors.New("no first event in time")  //nolint:gochecknoglobals // an error constant
-	errIdle      = errors.New("no sign of life in time") //nolint:gochecknoglobals // an error constant
-	errClosed    = errors.New("closed by its reader")    //nolint:gochecknoglobals // an error constant
+	errFirstByte = errors.New("no first event in time")
+	errIdle      = errors.New("no sign of life in time")
+	errClosed    = errors.New("closed by its reader")
 )
 
 // open posts the body and returns when the first event is there.
@@ -296,7 +296,7 @@ func (e *events) cut() error {
 	return fault.New(fault.Unavailable, codeBroken, "The model provider %q broke off in the middle of its answer.", e.c.name)
 }
 
-var errTooMuch = errors.New("answer is too large") //nolint:gochecknoglobals // an error constant
+var errTooMuch = errors.New("answer is too large")
 
 // alive counts the bytes of an answer and notes each read as a sign of life.
 type alive struct {

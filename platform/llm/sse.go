@@ -8,7 +8,7 @@ import (
 )
 
 // ErrLine says that a server-sent event is larger than its reader allows.
-var ErrLine = errors.New("server-sent event is too large") //nolint:gochecknoglobals // an error constant
+var ErrLine = errors.New("server-sent event is too large")
 
 // SSEReader reads server-sent events (WHATWG HTML §9.2.6). It holds at most one event of bounded size.
 type SSEReader struct {

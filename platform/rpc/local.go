@@ -94,13 +94,13 @@ func (t *Local) serve(w *responseWriter, in *http.Request) {
 		}
 		w.letGo()
 		w.finish(err)
-		_ = in.Body.Close() //nolint:errcheck // the caller's reader
+		_ = in.Body.Close()
 		w.cancel()
 	}()
 	t.handler.ServeHTTP(w, in)
 }
 
-var errReset = errors.New("stream reset by the handler") //nolint:gochecknoglobals // a sentinel
+var errReset = errors.New("stream reset by the handler")
 
 // responseBody cancels the handler when the reader is done with it.
 type responseBody struct {

@@ -104,7 +104,7 @@ func humaFault(status int, msg string, errs []error) error {
 	}
 	f := fault.New(kind, "invalid", "%s", strings.ToUpper(msg[:1])+msg[1:]+".")
 	for _, err := range errs {
-		if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // huma hands over the detail itself
+		if d, ok := err.(huma.ErrorDetailer); ok {
 			det := d.ErrorDetail()
 			f.Fields = append(f.Fields, fault.Field{Path: strings.TrimPrefix(det.Location, "body."), Message: det.Message})
 			continue
@@ -248,7 +248,9 @@ func (p *Public) admit(ctx context.Context, route Route, r *http.Request) (conte
 
 // WriteErrors replaces problem+json for errors of the mux itself (no identity, no scope, no route, too large), for an
 // API whose clients expect another shape.
-func (p *Public) WriteErrors(fail func(w http.ResponseWriter, r *http.Request, err error)) { p.fail = fail }
+func (p *Public) WriteErrors(fail func(w http.ResponseWriter, r *http.Request, err error)) {
+	p.fail = fail
+}
 
 // Routes lists what is served.
 func (p *Public) Routes() []Route { return slices.Clone(p.routes) }

@@ -92,12 +92,12 @@ func fieldNames(t reflect.Type, depth int) (out []string) {
 	if t == nil || t.Kind() != reflect.Struct || depth == 0 {
 		return nil
 	}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
 			out = append(out, name)
 		}
-		out = append(out, fieldNames(t.Field(i).Type, depth-1)...)
+		out = append(out, fieldNames(field.Type, depth-1)...)
 	}
 	return out
 }

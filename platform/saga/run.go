@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
@@ -160,9 +161,9 @@ func (r *Run) body(fn func() error) (err error) {
 }
 
 func (r *Run) compensate() error {
-	for i := len(r.undo) - 1; i >= 0; i-- {
+	for _, v := range slices.Backward(r.undo) {
 		fault.Point("saga.before_compensation")
-		if err := r.Tx("undo "+r.undo[i].name, r.undo[i].fn); err != nil {
+		if err := r.Tx("undo "+v.name, v.fn); err != nil {
 			return err
 		}
 	}

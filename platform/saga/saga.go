@@ -29,7 +29,7 @@ const (
 	shutdownGrace = 100 * time.Millisecond
 )
 
-var names = regexp.MustCompile(`^[a-z][a-z_-]{1,40}$`) //nolint:gochecknoglobals // a constant
+var names = regexp.MustCompile(`^[a-z][a-z_-]{1,40}$`)
 
 // Engine runs the sagas of one service. Safe for concurrent use.
 type Engine struct {
@@ -132,7 +132,7 @@ func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
 	fault.Point("saga.recorded")
 	go func() { // ends with the run, or with the process when the run is parked by Stop
 		defer func() { <-s.e.queue }()
-		_, _ = h.GetResult() //nolint:errcheck // the run's own log says it
+		_, _ = h.GetResult()
 	}()
 	return nil
 }

@@ -243,14 +243,14 @@ func TestKilled(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for life := range kills {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilled$") //nolint:gosec // this test again
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilled$")
 		cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprint("ARAN_TEST_SAGA_LIFE=", life))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		time.AfterFunc(time.Duration(150+life*40)*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait() //nolint:errcheck // it was killed
+		_ = cmd.Wait()
 	}
 	acknowledged, err := os.ReadFile(filepath.Join(dir, "acknowledged"))
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ const (
 	queueLength    = 1024
 )
 
-var serviceName = regexp.MustCompile(`^[a-z][a-z_]{1,30}$`) //nolint:gochecknoglobals // a constant
+var serviceName = regexp.MustCompile(`^[a-z][a-z_]{1,30}$`)
 
 // DB is one service's database: one writer with group commit, several readers. Safe for concurrent use.
 type DB struct {
@@ -95,11 +96,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 }
 
 func openFile(path string, params ...string) (*sql.DB, error) {
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + fmt.Sprintf("?_pragma=busy_timeout(%d)", busyTimeout.Milliseconds())
+	var dsn strings.Builder
+	dsn.WriteString("file:" + (&url.URL{Path: path}).EscapedPath() + fmt.Sprintf("?_pragma=busy_timeout(%d)", busyTimeout.Milliseconds()))
 	for _, p := range params {
-		dsn += "&" + p
+		dsn.WriteString("&" + p)
 	}
-	return sql.Open("sqlite", dsn)
+	return sql.Open("sqlite", dsn.String())
 }
 
 // ReadOnly is a database opened for looking only.

@@ -143,7 +143,7 @@ func (v *messageVoice) broke(err error) error {
 }
 
 func (v *messageVoice) whole() any {
-	_ = v.shut() //nolint:errcheck // writes nothing
+	_ = v.shut()
 	if v.blocks == nil {
 		v.blocks = []object{}
 	}

@@ -21,7 +21,7 @@ type Citation struct {
 // maxUncited is how many passages stand for an answer that names none.
 const maxUncited = 3
 
-var citing = regexp.MustCompile(`\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]`) //nolint:gochecknoglobals // compiled once
+var citing = regexp.MustCompile(`\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]`)
 
 // cite returns the sources that an answer names, in the order of their numbers. When it names none (small models
 // rarely do), the best of those that it was given.

@@ -64,7 +64,8 @@ func TestEveryUntrustedTextIsJudged(t *testing.T) {
 	b := newBench(t, withAnthropic)
 	body := messagesBody("")
 	body["messages"] = []object{
-		{"role": "user", "content": "hi"}, {"role": "assistant", "content": []object{{"type": "tool_use", "id": "1", "name": "f", "input": object{}}}},
+		{"role": "user", "content": "hi"},
+		{"role": "assistant", "content": []object{{"type": "tool_use", "id": "1", "name": "f", "input": object{}}}},
 		{"role": "user", "content": []object{{"type": "tool_result", "tool_use_id": "1", "content": []object{{"type": "text", "text": attack}}}}},
 	}
 	if a := b.post("/v1/messages", body); a.Status != http.StatusBadRequest {

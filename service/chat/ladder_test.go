@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -48,7 +49,9 @@ func TestTheFirstRungThatAnswers(t *testing.T) {
 		{
 			"the second one when the first breaks off, for nothing was shown yet",
 			[]func(*bench, *Config){withAnthropic, withOpenAI},
-			func(b *bench) { b.anthropic.Next(llmtest.Script{Pieces: []string{"half an ", "answer"}, End: llmtest.Cut}) },
+			func(b *bench) {
+				b.anthropic.Next(llmtest.Script{Pieces: []string{"half an ", "answer"}, End: llmtest.Cut})
+			},
 			chatBody("hi"), Alternate, "gpt-a", "primary:anthropic→alternate:openai",
 		},
 		{
@@ -64,11 +67,13 @@ func TestTheFirstRungThatAnswers(t *testing.T) {
 		{"the local model when there is no provider", nil, nil, chatBody("hi"), Local, localModel, ""},
 		{
 			"an extract of the caller's documents when there is no model",
-			[]func(*bench, *Config){withoutLocal}, nil, chatBody("What does the audit log hold?"), Extractive, "aran/extractive", "local:local→extractive:aran",
+			[]func(*bench, *Config){withoutLocal},
+			nil, chatBody("What does the audit log hold?"), Extractive, "aran/extractive", "local:local→extractive:aran",
 		},
 		{
 			"an extract of the collections that were named",
-			[]func(*bench, *Config){withoutLocal}, nil, chatBody("What does the audit log hold?", "aran", docs), Extractive, "aran/extractive", "local:local→extractive:aran",
+			[]func(*bench, *Config){withoutLocal},
+			nil, chatBody("What does the audit log hold?", "aran", docs), Extractive, "aran/extractive", "local:local→extractive:aran",
 		},
 		{"an apology when there is nothing at all", []func(*bench, *Config){withoutLocal}, nil, chatBody("zyx"), Apology, "aran/apology", "local:local→apology:aran"},
 		{
@@ -91,7 +96,8 @@ func TestTheFirstRungThatAnswers(t *testing.T) {
 		{"the local model by name", []func(*bench, *Config){withAnthropic}, nil, chatBody("hi", "model", localModel), Local, localModel, ""},
 		{
 			"the local model by name never becomes one outside",
-			[]func(*bench, *Config){withAnthropic, withoutLocal}, nil, chatBody("zyx", "model", localModel), Apology, "aran/apology", "local:local→apology:aran",
+			[]func(*bench, *Config){withAnthropic, withoutLocal},
+			nil, chatBody("zyx", "model", localModel), Apology, "aran/apology", "local:local→apology:aran",
 		},
 	} {
 		for kind, ask := range map[string]func(*bench, object) reply{"whole": (*bench).ask, "streamed": (*bench).streamed} {
@@ -131,9 +137,7 @@ func TestTheFirstRungThatAnswers(t *testing.T) {
 
 func cloneObject(o object) object {
 	c := object{}
-	for k, v := range o {
-		c[k] = v
-	}
+	maps.Copy(c, o)
 	return c
 }
 

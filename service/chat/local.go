@@ -54,8 +54,8 @@ const (
 )
 
 var (
-	errSilent = errors.New("the local model did not answer in time") //nolint:gochecknoglobals // an error constant
-	errClosed = errors.New("closed by its reader")                   //nolint:gochecknoglobals // an error constant
+	errSilent = errors.New("the local model did not answer in time")
+	errClosed = errors.New("closed by its reader")
 )
 
 // Stream implements llm.Provider.
@@ -85,7 +85,7 @@ func (l *local) request(r *llm.Request) (*inferv1.GenerateRequest, error) {
 	if len(r.Unread()) > 0 {
 		return nil, fault.New(fault.Unsupported, "unsupported_content", "The local model takes texts only.")
 	}
-	q := &inferv1.GenerateRequest{Model: r.Model, MaxTokens: int32(min(max(r.MaxTokens, 0), maxLocalTokens)), Temperature: r.Temperature, Seed: r.Seed} //nolint:gosec // bounded
+	q := &inferv1.GenerateRequest{Model: r.Model, MaxTokens: int32(min(max(r.MaxTokens, 0), maxLocalTokens)), Temperature: r.Temperature, Seed: r.Seed}
 	if q.MaxTokens == 0 {
 		q.MaxTokens = int32(l.maxTokens) //nolint:gosec // bounded by Check
 	}

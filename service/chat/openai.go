@@ -63,7 +63,7 @@ func (v *chatVoice) keep(p Piece) {
 		v.calls = append(v.calls, object{"id": "", "type": "function", "function": object{"name": "", "arguments": ""}})
 	}
 	c := v.calls[p.Call.Index]
-	f, _ := c["function"].(object) //nolint:errcheck // made just above
+	f, _ := c["function"].(object)
 	c["id"] = c["id"].(string) + p.Call.ID
 	f["name"] = f["name"].(string) + p.Call.Name
 	f["arguments"] = f["arguments"].(string) + p.Call.Arguments

@@ -10,10 +10,10 @@ import (
 )
 
 // errLeak says that the output check stopped an answer.
-var errLeak = errors.New("the answer was stopped by policy") //nolint:gochecknoglobals // an error constant
+var errLeak = errors.New("the answer was stopped by policy")
 
 // errGuardAway says that an answer could not be checked. It is not shown unchecked.
-var errGuardAway = errors.New("the guard cannot be asked") //nolint:gochecknoglobals // an error constant
+var errGuardAway = errors.New("the guard cannot be asked")
 
 // Piece is a checked piece of an answer. At most one field is set.
 type Piece struct {
@@ -127,7 +127,7 @@ func channelOf(e llm.Event) (channel, string) {
 }
 
 // check asks the guard about a text and keeps what it holds back.
-func (c *checker) check(ctx context.Context, text string, final bool) (string, error) { //nolint:revive // the contract's own flag
+func (c *checker) check(ctx context.Context, text string, final bool) (string, error) {
 	inner, cancel := context.WithTimeout(ctx, c.s.cfg.GuardTimeout)
 	defer cancel()
 	res, err := c.s.d.Guard.CheckOutput(inner, &guardv1.CheckOutputRequest{Text: text, Canaries: c.canaries, Final: final})

@@ -80,7 +80,7 @@ func passages(sources []source, limit int) (used []source, text string) {
 	return used, b.String()
 }
 
-var bracketed = regexp.MustCompile(`\[(\d{1,3})\]`) //nolint:gochecknoglobals // compiled once
+var bracketed = regexp.MustCompile(`\[(\d{1,3})\]`)
 
 // unnumbered changes [1] in a text to (1): a document cannot pretend to be another source.
 func unnumbered(s string) string { return bracketed.ReplaceAllString(s, "($1)") }
@@ -106,8 +106,8 @@ func place(r *llm.Request, part llm.Part) {
 		if m.Role != llm.User {
 			continue
 		}
-		for j := len(m.Parts) - 1; j >= 0; j-- {
-			if m.Parts[j].Kind == llm.Text {
+		for j, v := range slices.Backward(m.Parts) {
+			if v.Kind == llm.Text {
 				m.Parts = append(m.Parts[:j:j], append([]llm.Part{part}, m.Parts[j:]...)...)
 				return
 			}

@@ -53,8 +53,7 @@ func (s *Service) routes() *rpc.Public {
 // body reads a request whose size the route bounds.
 func body(r *http.Request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, fault.New(fault.TooLarge, "body_too_large", "The body is larger than %d bytes.", large.Limit)
 	}
 	if err != nil {
@@ -68,7 +67,7 @@ type ask struct {
 	Collections []string
 }
 
-var collectionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`) //nolint:gochecknoglobals // compiled once
+var collectionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 const maxCollections = 16
 
@@ -232,12 +231,12 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request, sink sink, spea
 		p, err := sink.a.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			_ = v.end() //nolint:errcheck // recorded already; the client may be gone
+			_ = v.end()
 			return
 		case err != nil:
 			if r.Context().Err() == nil {
 				s.log(r, err)
-				_ = v.broke(err) //nolint:errcheck // the client may be gone
+				_ = v.broke(err)
 			}
 			return
 		}
@@ -286,8 +285,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		shape = anthropicError
 	}
 	out := shape(f, id)
-	var blocked *BlockedError
-	if errors.As(err, &blocked) {
+	if blocked, ok := errors.AsType[*BlockedError](err); ok {
 		out["aran"] = blocked.Extension
 	}
 	writeJSON(w, status, out)
@@ -301,5 +299,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) //nolint:errcheck // the client is gone
+	_ = json.NewEncoder(w).Encode(v)
 }

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -56,7 +57,7 @@ func (t *telemetry) call(ctx context.Context, g target, r *llm.Request) (context
 		attribute.String("gen_ai.operation.name", "chat"),
 		attribute.String("gen_ai.provider.name", g.provider.Name()),
 	}
-	ctx, span := t.tracer.Start(ctx, "chat "+r.Model, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(labels...), //nolint:spancheck // modelCall.end ends it
+	ctx, span := t.tracer.Start(ctx, "chat "+r.Model, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(labels...),
 		trace.WithAttributes(attribute.String("gen_ai.request.model", r.Model), attribute.String("aran.rung", string(g.rung))))
 	if r.MaxTokens > 0 {
 		span.SetAttributes(attribute.Int("gen_ai.request.max_tokens", r.MaxTokens))
@@ -64,7 +65,7 @@ func (t *telemetry) call(ctx context.Context, g target, r *llm.Request) (context
 	if r.Temperature != nil {
 		span.SetAttributes(attribute.Float64("gen_ai.request.temperature", *r.Temperature))
 	}
-	return ctx, &modelCall{t: t, span: span, labels: labels, begin: time.Now()} //nolint:spancheck // modelCall.end ends it
+	return ctx, &modelCall{t: t, span: span, labels: labels, begin: time.Now()}
 }
 
 // end closes the span. last is the answer's last event, when there was one.
@@ -72,7 +73,7 @@ func (c *modelCall) end(ctx context.Context, last llm.Event, err error) {
 	labels := c.labels
 	if err != nil {
 		kind := attribute.String("error.type", fault.KindOf(err).String())
-		labels = append(labels[:len(labels):len(labels)], kind)
+		labels = append(slices.Clip(labels), kind)
 		c.span.SetAttributes(kind)
 		c.span.SetStatus(codes.Error, fault.KindOf(err).String())
 	}
@@ -81,7 +82,7 @@ func (c *modelCall) end(ctx context.Context, last llm.Event, err error) {
 			attribute.StringSlice("gen_ai.response.finish_reasons", []string{string(last.Finish)}),
 			attribute.Int("gen_ai.usage.input_tokens", last.Usage.Input), attribute.Int("gen_ai.usage.output_tokens", last.Usage.Output))
 		for kind, n := range map[string]int{"input": last.Usage.Input, "output": last.Usage.Output} {
-			c.t.tokens.Record(ctx, int64(n), metric.WithAttributes(append(labels[:len(labels):len(labels)], attribute.String("gen_ai.token.type", kind))...))
+			c.t.tokens.Record(ctx, int64(n), metric.WithAttributes(append(slices.Clip(labels), attribute.String("gen_ai.token.type", kind))...))
 		}
 	}
 	c.t.duration.Record(ctx, time.Since(c.begin).Seconds(), metric.WithAttributes(labels...))

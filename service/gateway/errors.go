@@ -32,7 +32,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(rpc.Status(f))
 	if r.Method != http.MethodHead {
-		_ = json.NewEncoder(w).Encode(body) //nolint:errcheck // the client is gone
+		_ = json.NewEncoder(w).Encode(body)
 	}
 }
 

@@ -213,7 +213,7 @@ func (s *Service) dispatch(w *recorder, r *http.Request, owner string, p princip
 	s.proxies[owner].ServeHTTP(w, r)
 }
 
-var errServer = errors.New("server error") //nolint:gochecknoglobals // a sentinel
+var errServer = errors.New("server error")
 
 // outcome tells the breaker whether the service failed. Its refusals, and clients that leave, are no failures.
 func outcome(status int, panicked any) error {
@@ -253,7 +253,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 	if w.code == 0 {
 		w.code = http.StatusOK
 	}
-	_ = w.c.SetWriteDeadline(time.Now().Add(w.timeout)) //nolint:errcheck // a test's recorder has none
+	_ = w.c.SetWriteDeadline(time.Now().Add(w.timeout))
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
 	return n, err
@@ -261,8 +261,8 @@ func (w *recorder) Write(b []byte) (int, error) {
 
 // Flush implements http.Flusher.
 func (w *recorder) Flush() {
-	_ = w.c.SetWriteDeadline(time.Now().Add(w.timeout)) //nolint:errcheck // a test's recorder has none
-	_ = w.c.Flush()                                     //nolint:errcheck // the next write tells
+	_ = w.c.SetWriteDeadline(time.Now().Add(w.timeout))
+	_ = w.c.Flush()
 }
 
 // Unwrap lets http.ResponseController through.
@@ -279,14 +279,14 @@ func newTimedBody(b io.ReadCloser, c *http.ResponseController, d time.Duration) 
 	if b == nil || b == http.NoBody {
 		return b
 	}
-	_ = c.SetReadDeadline(time.Now().Add(d)) //nolint:errcheck // a test's recorder has none
+	_ = c.SetReadDeadline(time.Now().Add(d))
 	return &timedBody{b, c}
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		_ = b.c.SetReadDeadline(time.Time{}) //nolint:errcheck // a test's recorder has none
+		_ = b.c.SetReadDeadline(time.Time{})
 	}
 	return n, err
 }

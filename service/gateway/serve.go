@@ -152,12 +152,12 @@ func (s *Service) own(w *recorder, r *http.Request) bool {
 	case p == "/api/openapi.json":
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-cache")
-		_, _ = w.Write(s.d.OpenAPI) //nolint:errcheck // the client is gone
+		_, _ = w.Write(s.d.OpenAPI)
 	case p == "/api/docs" || strings.HasPrefix(p, "/api/docs/"):
 		s.page(w, r, strings.TrimPrefix(strings.TrimPrefix(p, "/api/docs"), "/"))
 	case p == "/.well-known/security.txt" && s.cfg.SecurityContact != "":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = fmt.Fprintf(w, "Contact: %s\nExpires: %s\nPreferred-Languages: en\n", s.cfg.SecurityContact, time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339)) //nolint:errcheck // the client is gone
+		_, _ = fmt.Fprintf(w, "Contact: %s\nExpires: %s\nPreferred-Languages: en\n", s.cfg.SecurityContact, time.Now().AddDate(1, 0, 0).UTC().Format(time.RFC3339))
 	case p == "/api/v1/services":
 		if err := s.may(w, r, auth.ScopeOperate); err != nil {
 			fail(w, r, err)
@@ -205,12 +205,12 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request, file string) {
 	h.Set("Cache-Control", "no-cache")
 	// Swagger UI sets style attributes and draws its icons from data: URLs.
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-	_, _ = w.Write(b) //nolint:errcheck // the client is gone
+	_, _ = w.Write(b)
 }
 
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) //nolint:errcheck // the client is gone
+	_ = json.NewEncoder(w).Encode(v)
 }

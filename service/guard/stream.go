@@ -87,7 +87,7 @@ func boundary(s string) int {
 }
 
 // keyBlock is a whole key block (RFC 7468 §2).
-var keyBlock = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}-----[A-Za-z0-9+/=\s]*-----END [A-Z0-9 ]{0,40}-----`) //nolint:gochecknoglobals // a constant
+var keyBlock = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}-----[A-Za-z0-9+/=\s]*-----END [A-Z0-9 ]{0,40}-----`)
 
 // open finds the start of a Markdown link or image, or of a key block, that has not ended.
 func open(s string) int {

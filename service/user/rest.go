@@ -87,7 +87,7 @@ func (s *Service) routes() *rpc.Public {
 		}
 		w.Header().Set("Content-Type", "application/jwk-set+json")
 		w.Header().Set("Cache-Control", "public, max-age=300")
-		_, _ = w.Write(b) //nolint:errcheck // the client is gone
+		_, _ = w.Write(b)
 	}))
 	return p
 }

@@ -286,4 +286,4 @@ func narrow(want, have []string) []string {
 	return out
 }
 
-var errEnded = errors.New("credential ended") //nolint:gochecknoglobals // a sentinel
+var errEnded = errors.New("credential ended")

@@ -136,7 +136,7 @@ func TestPackageComments(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, p := range packages(t) {
-		for _, part := range strings.Split(short(p.ImportPath), "/") {
+		for part := range strings.SplitSeq(short(p.ImportPath), "/") {
 			if slices.Contains([]string{"util", "utils", "common", "helpers", "base", "types", "models", "manager", "pkg", "misc"}, part) {
 				t.Errorf("%s: a package is named for what it owns", short(p.ImportPath))
 			}

@@ -146,7 +146,7 @@ func (p *Process) Ready(within time.Duration) error {
 	}
 }
 
-var errEnded = errors.New("process ended") //nolint:gochecknoglobals // a sentinel
+var errEnded = errors.New("process ended")
 
 func (p *Process) get(path string) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

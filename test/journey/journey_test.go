@@ -234,7 +234,7 @@ func auditHolds(t *testing.T, p *harness.Process, key string) {
 	}
 	out := filepath.Join(t.TempDir(), "export")
 	run := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), filepath.Join(harness.Root(), "bin", "aran"), args...) //nolint:gosec // our own binary
+		cmd := exec.CommandContext(t.Context(), filepath.Join(harness.Root(), "bin", "aran"), args...)
 		b, err := cmd.CombinedOutput()
 		return string(b), err
 	}
@@ -347,7 +347,7 @@ func TestWithoutPipNpmOrNetwork(t *testing.T) {
 	env := []string{"PATH=" + empty, "HOME=" + empty, "ARAN_MODELS=" + models}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	pull := exec.CommandContext(ctx, filepath.Join(harness.Root(), "bin", "aran"), "model", "pull") //nolint:gosec // our own binary
+	pull := exec.CommandContext(ctx, filepath.Join(harness.Root(), "bin", "aran"), "model", "pull")
 	pull.Env = append(env, "ARAN_INFER_SOURCES=pip,npm")
 	said, err := pull.CombinedOutput()
 	if err == nil {

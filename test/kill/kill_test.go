@@ -134,7 +134,7 @@ func TestKilledAtRandom(t *testing.T) {
 	bin := binary(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+	random := rand.New(rand.NewPCG(seed, 0))
 	o := harness.Options{Binary: bin, Data: filepath.Join(t.TempDir(), "data")}
 	l := newLedger()
 	for i := range randomKills {

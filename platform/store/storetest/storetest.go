@@ -101,7 +101,7 @@ func panics(t *testing.T, db *store.DB) {
 				t.Error("the panic was swallowed")
 			}
 		}()
-		_ = db.Tx(t.Context(), func(tx *store.Tx) error { //nolint:errcheck // it panics
+		_ = db.Tx(t.Context(), func(tx *store.Tx) error {
 			if _, err := tx.Exec(t.Context(), insert, "p", 1, nil); err != nil {
 				t.Error(err)
 			}

@@ -128,7 +128,7 @@ func isSSN(s string) bool {
 	return s[:3] != "000" && s[:3] != "666" && s[0] != '9' && s[4:6] != "00" && s[7:] != "0000"
 }
 
-var link = regexp.MustCompile(`(!?)\[([^\]\n]*)\]\(\s*<?([a-zA-Z][a-zA-Z0-9+.-]*:[^)\s>]+)>?[^)\n]*\)`) //nolint:gochecknoglobals // a constant
+var link = regexp.MustCompile(`(!?)\[([^\]\n]*)\]\(\s*<?([a-zA-Z][a-zA-Z0-9+.-]*:[^)\s>]+)>?[^)\n]*\)`)
 
 const longQuery = 48 // bytes of query or fragment: enough to carry something away
 

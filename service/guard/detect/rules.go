@@ -141,7 +141,7 @@ func Combine(findings []Finding) float64 {
 	return 1 - rest
 }
 
-var base64Run = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`) //nolint:gochecknoglobals // a constant
+var base64Run = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`)
 
 type hiddenText struct {
 	text       string

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"maps"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,9 +26,7 @@ var lookAlikes = func() map[rune]rune { //nolint:gochecknoglobals // a constant 
 	for i := range min(len(latin), len(other)) {
 		m[other[i]] = latin[i]
 	}
-	for from, to := range map[rune]rune{'А': 'a', 'В': 'b', 'С': 'c', 'Е': 'e', 'Н': 'h', 'І': 'i', 'Ј': 'j', 'К': 'k', 'М': 'm', 'О': 'o', 'Р': 'p', 'Т': 't', 'У': 'y', 'Х': 'x', 'Ѕ': 's', 'Α': 'a', 'Β': 'b', 'Ε': 'e', 'Ζ': 'z', 'Η': 'h', 'Ι': 'i', 'Κ': 'k', 'Ν': 'n', 'Ο': 'o', 'Ρ': 'p', 'Τ': 't', 'Υ': 'y', 'Χ': 'x', '’': '\'', '‘': '\'', '“': '"', '”': '"', '–': '-', '—': '-', 'ı': 'i'} {
-		m[from] = to
-	}
+	maps.Copy(m, map[rune]rune{'А': 'a', 'В': 'b', 'С': 'c', 'Е': 'e', 'Н': 'h', 'І': 'i', 'Ј': 'j', 'К': 'k', 'М': 'm', 'О': 'o', 'Р': 'p', 'Т': 't', 'У': 'y', 'Х': 'x', 'Ѕ': 's', 'Α': 'a', 'Β': 'b', 'Ε': 'e', 'Ζ': 'z', 'Η': 'h', 'Ι': 'i', 'Κ': 'k', 'Ν': 'n', 'Ο': 'o', 'Ρ': 'p', 'Τ': 't', 'Υ': 'y', 'Χ': 'x', '’': '\'', '‘': '\'', '“': '"', '”': '"', '–': '-', '—': '-', 'ı': 'i'})
 	return m
 }()
 

@@ -210,7 +210,7 @@ func decode(n ast.Node, into reflect.Value) error {
 
 // set parses a value as YAML would, but takes text as it is for strings and secrets.
 func set(field reflect.Value, value string) error {
-	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](field.Addr()); ok {
 		return u.UnmarshalText([]byte(value))
 	}
 	if field.Kind() == reflect.String {

@@ -44,7 +44,7 @@ func isGroup(v reflect.Value) bool {
 	if v.Kind() != reflect.Struct {
 		return false
 	}
-	_, value := v.Addr().Interface().(encoding.TextUnmarshaler)
+	_, value := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
 	return !value
 }
 

@@ -45,10 +45,10 @@ func decodeObject(body []byte) (object, error) {
 		return nil, malformed(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fault.New(fault.Invalid, "invalid_json", "The body goes on after its JSON value, at byte %d.", dec.InputOffset())
+		return nil, fault.New(fault.Invalid, "malformed_json", "The body goes on after its JSON value, at byte %d.", dec.InputOffset())
 	}
 	if o == nil {
-		return nil, fault.New(fault.Invalid, "invalid_json", "The body must be a JSON object, not null.")
+		return nil, fault.New(fault.Invalid, "malformed_json", "The body must be a JSON object, not null.")
 	}
 	return o, nil
 }
@@ -58,11 +58,11 @@ func malformed(err error) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		return fault.New(fault.Invalid, "invalid_json", "The body is not valid JSON: the error is at byte %d.", syntax.Offset).Because(err)
+		return fault.New(fault.Invalid, "malformed_json", "The body is not valid JSON: the error is at byte %d.", syntax.Offset).Because(err)
 	case errors.As(err, &kind):
-		return fault.New(fault.Invalid, "invalid_json", "The body must be a JSON object, not %s.", kind.Value).Because(err)
+		return fault.New(fault.Invalid, "malformed_json", "The body must be a JSON object, not %s.", kind.Value).Because(err)
 	default:
-		return fault.New(fault.Invalid, "invalid_json", "The body is not valid JSON: it ends too early.").Because(err)
+		return fault.New(fault.Invalid, "malformed_json", "The body is not valid JSON: it ends too early.").Because(err)
 	}
 }
 

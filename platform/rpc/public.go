@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -104,6 +105,9 @@ func humaFault(status int, msg string, errs []error) error {
 	}
 	f := fault.New(kind, "invalid", "%s", strings.ToUpper(msg[:1])+msg[1:]+".")
 	for _, err := range errs {
+		if kind == fault.Invalid && notJSON(err) {
+			return fault.New(kind, "malformed_json", "The body is not valid JSON: %s.", detail(err)).Because(err)
+		}
 		if d, ok := err.(huma.ErrorDetailer); ok {
 			det := d.ErrorDetail()
 			f.Fields = append(f.Fields, fault.Field{Path: strings.TrimPrefix(det.Location, "body."), Message: det.Message})
@@ -111,10 +115,24 @@ func humaFault(status int, msg string, errs []error) error {
 		}
 		f.Fields = append(f.Fields, fault.Field{Message: err.Error()})
 	}
-	if kind == fault.Invalid && strings.Contains(msg, "unmarshal") {
-		f.Code = "malformed_json"
-	}
 	return f
+}
+
+// notJSON recognizes the one detail that huma makes of a body that its decoder could not read; it has no kind of its own.
+func notJSON(err error) bool {
+	d, ok := err.(huma.ErrorDetailer) //nolint:errorlint // huma hands over the detail itself
+	if !ok || d.ErrorDetail().Location != "body" || d.ErrorDetail().Value == nil {
+		return false
+	}
+	body, ok := d.ErrorDetail().Value.(string)
+	return ok && !json.Valid([]byte(body))
+}
+
+func detail(err error) string {
+	if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // huma hands over the detail itself
+		return d.ErrorDetail().Message
+	}
+	return err.Error()
 }
 
 // guarded is the mux that huma registers into: each handler gets the checks of the route in hand.

@@ -69,7 +69,7 @@ func TestPublicErrors(t *testing.T) {
 		{"nobody", "POST", "/api/v1/things", nil, map[string]string{"name": "lamp"}, 401, "no_credential", ""},
 		{"a scope is missing", "POST", "/api/v1/things", reader, map[string]string{"name": "lamp"}, 403, "scope_missing", "things:write"},
 		{"a broken rule", "POST", "/api/v1/things", writer, map[string]string{"name": "l"}, 400, "invalid", `"location":"name"`},
-		{"an unknown field", "POST", "/api/v1/things", writer, map[string]string{"name": "lamp", "name": "x"}, 400, "invalid", "name"},
+		{"an unknown field", "POST", "/api/v1/things", writer, map[string]string{"name": "lamp", "wattage": "x"}, 400, "invalid", "wattage"},
 		{"malformed", "POST", "/api/v1/things", writer, `{"name":`, 400, "", ""},
 		{"not there", "POST", "/api/v1/things", writer, map[string]string{"name": "gone"}, 404, "thing_not_found", ""},
 		{"a bug", "POST", "/api/v1/things", writer, map[string]string{"name": "bug"}, 500, "internal", "request id"},

@@ -31,7 +31,7 @@ type embedRequest struct {
 
 func decodeEmbed(b []byte) (q embedRequest, texts []string, err error) {
 	if err := json.Unmarshal(b, &q); err != nil {
-		return q, nil, fault.New(fault.Invalid, "invalid_json", "The body is not valid JSON for this request.").Because(err)
+		return q, nil, fault.New(fault.Invalid, "malformed_json", "The body is not valid JSON for this request.").Because(err)
 	}
 	if q.Model == "" {
 		return q, nil, invalid("model", "is missing; GET /v1/models lists what there is")

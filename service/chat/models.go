@@ -153,10 +153,10 @@ func (c *catalogue) resolve(ctx context.Context, id auth.Identity, name string) 
 		return c.defaults(id), nil
 	}
 	if c.local != nil && (name == c.localModel || knows(c.local.list(ctx), name)) {
-		if permitted(id, name, name) {
-			return []target{{Local, c.local, name}}, nil
+		if !permitted(id, name, name) {
+			return nil, c.unknown(ctx, id, name)
 		}
-		return nil, c.unknown(ctx, id, name)
+		return []target{{Local, c.local, name}}, c.installed(ctx, name)
 	}
 	if !permitted(id, name, name) {
 		return nil, c.unknown(ctx, id, name)
@@ -181,6 +181,21 @@ func (c *catalogue) resolve(ctx context.Context, id auth.Identity, name string) 
 	}
 	sure[0].rung = Primary
 	return c.withLocal(id, name, sure), nil
+}
+
+// installed says what to do when the local model that is asked for by its name was never fetched. A model that is only down
+// just now is the ladder's business.
+func (c *catalogue) installed(ctx context.Context, name string) error {
+	list, err := c.infer.ListModels(ctx, &inferv1.ListModelsRequest{})
+	if err != nil {
+		return nil //nolint:nilerr // infer is away: the ladder finds out, and has an answer
+	}
+	for _, m := range list.GetModels() {
+		if m.GetName() == name && m.GetStatus() == "missing" {
+			return fault.New(fault.Missing, "model_missing", "The local model %s is not installed; `aran model pull %s` fetches it.", name, name)
+		}
+	}
+	return nil
 }
 
 func (c *catalogue) defaults(id auth.Identity) []target {

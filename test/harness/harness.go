@@ -128,12 +128,7 @@ func (p *Process) Ready(within time.Duration) error {
 		if res, err := p.get("/readyz"); err == nil {
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
-				key, err := os.ReadFile(filepath.Join(p.Data, "admin.key"))
-				if err != nil {
-					return fmt.Errorf("ready without an administrator's key: %w", err)
-				}
-				p.AdminKey = strings.TrimSpace(string(key))
-				return nil
+				return p.ReadAdminKey()
 			}
 		}
 		select {
@@ -144,6 +139,16 @@ func (p *Process) Ready(within time.Duration) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// ReadAdminKey reads the administrator's key from the data directory, where it is once the platform is ready.
+func (p *Process) ReadAdminKey() error {
+	key, err := os.ReadFile(filepath.Join(p.Data, "admin.key"))
+	if err != nil {
+		return fmt.Errorf("ready without an administrator's key: %w", err)
+	}
+	p.AdminKey = strings.TrimSpace(string(key))
+	return nil
 }
 
 var errEnded = errors.New("process ended")

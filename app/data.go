@@ -56,7 +56,7 @@ func (d *dataDir) service(name string) (string, error) {
 }
 
 // release gives the directory up; clean says that everything was stopped in order.
-func (d *dataDir) release(clean bool) error {
+func (d *dataDir) release(clean bool) error { //nolint:revive // a fact, not a mode
 	var err error
 	if clean {
 		err = os.Remove(filepath.Join(d.path, running))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -57,12 +58,12 @@ func chat(ctx context.Context, t terminal, args []string) error {
 		_, err := fmt.Fprint(t.out, text)
 		return err
 	})
-	fmt.Fprintln(t.out)
-	if err != nil {
+	_, more := fmt.Fprintln(t.out)
+	if err = errors.Join(err, more); err != nil {
 		return err
 	}
 	for i, cite := range out.Citations {
-		fmt.Fprintf(t.out, "  [%d] %s  %s:%d-%d\n", i+1, cite.Title, cite.Document, cite.Start, cite.End)
+		_, _ = fmt.Fprintf(t.out, "  [%d] %s  %s:%d-%d\n", i+1, cite.Title, cite.Document, cite.Start, cite.End)
 	}
 	_, err = fmt.Fprintf(t.err, "%s answered (%s); audit event %s\n", out.Model, out.Rung, out.Audit)
 	return err

@@ -19,7 +19,7 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 	}
 	bad := 0
 	for _, finding := range app.Examine(ctx, cfg) {
-		fmt.Fprintf(t.out, "%-7s %s\n", finding.Level, finding.Text)
+		_, _ = fmt.Fprintf(t.out, "%-7s %s\n", finding.Level, finding.Text)
 		if finding.Level == app.Unsafe {
 			bad++
 		}

@@ -37,7 +37,7 @@ func key(ctx context.Context, t terminal, args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.err, "key %s (%s); it is shown only now\n", k.ID, strings.Join(k.Scopes, " "))
+		_, _ = fmt.Fprintf(t.err, "key %s (%s); it is shown only now\n", k.ID, strings.Join(k.Scopes, " "))
 		_, err = fmt.Fprintln(t.out, k.Secret)
 		return err
 	case "rotate":
@@ -59,7 +59,7 @@ func key(ctx context.Context, t terminal, args []string) error {
 			if k.RevokedAt != "" {
 				state = "revoked " + k.RevokedAt
 			}
-			fmt.Fprintf(t.out, "%s  %-20s %s…  %s  %s\n", k.ID, k.Name, k.Prefix, state, strings.Join(k.Scopes, " "))
+			_, _ = fmt.Fprintf(t.out, "%s  %-20s %s…  %s  %s\n", k.ID, k.Name, k.Prefix, state, strings.Join(k.Scopes, " "))
 		}
 		return nil
 	}

@@ -57,10 +57,10 @@ func exitCode(w io.Writer, err error) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.Is(err, errUsage):
-		fmt.Fprintln(w, "aran:", err)
+		_, _ = fmt.Fprintln(w, "aran:", err)
 		return 2
 	default:
-		fmt.Fprintln(w, "aran:", err)
+		_, _ = fmt.Fprintln(w, "aran:", err)
 		return 1
 	}
 }
@@ -79,9 +79,9 @@ func dispatch(ctx context.Context, t terminal, args []string) error {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprintf(w, "aran %s: a secure AI backend\n\n", version)
+	_, _ = fmt.Fprintf(w, "aran %s: a secure AI backend\n\n", version)
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  aran %-8s %-48s %s\n", c.name, c.args, c.help)
+		_, _ = fmt.Fprintf(w, "  aran %-8s %-48s %s\n", c.name, c.args, c.help)
 	}
 }
 
@@ -90,7 +90,7 @@ func flags(t terminal, name, args string) *flag.FlagSet {
 	f := flag.NewFlagSet("aran "+name, flag.ContinueOnError)
 	f.SetOutput(t.err)
 	f.Usage = func() {
-		fmt.Fprintf(t.err, "aran %s %s\n", name, args)
+		_, _ = fmt.Fprintf(t.err, "aran %s %s\n", name, args)
 		f.PrintDefaults()
 	}
 	return f

@@ -53,7 +53,7 @@ func pull(ctx context.Context, t terminal, reg *registry.Registry, names []strin
 		if err != nil {
 			return fmt.Errorf("pull %s: %w", name, err)
 		}
-		fmt.Fprintf(t.out, "%s is installed in %s\n", name, reg.Dir())
+		_, _ = fmt.Fprintf(t.out, "%s is installed in %s\n", name, reg.Dir())
 	}
 	return nil
 }
@@ -67,23 +67,23 @@ type progress struct {
 }
 
 func (p *progress) show(done, total int64) {
-	if now := time.Now(); now.Sub(p.last) < 100*time.Millisecond && done < total {
+	now := time.Now()
+	if now.Sub(p.last) < 100*time.Millisecond && done < total {
 		return
-	} else {
-		p.last = now
 	}
+	p.last = now
 	const width = 30
 	full := 0
 	if total > 0 {
 		full = int(min(done, total) * width / total)
 	}
-	fmt.Fprintf(p.w, "\r%s [%s%s] %d / %d MB", p.name, strings.Repeat("#", full), strings.Repeat(".", width-full), done>>20, total>>20)
+	_, _ = fmt.Fprintf(p.w, "\r%s [%s%s] %d / %d MB", p.name, strings.Repeat("#", full), strings.Repeat(".", width-full), done>>20, total>>20)
 	p.drawn = true
 }
 
 func (p *progress) end() {
 	if p.drawn {
-		fmt.Fprintln(p.w)
+		_, _ = fmt.Fprintln(p.w)
 	}
 }
 

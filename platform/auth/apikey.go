@@ -16,7 +16,7 @@ const (
 )
 
 // NewAPIKey makes a key: aran_live_ or aran_test_, 32 random base62 characters, 6 of CRC-32 in base62 (so that scanners and typos are told apart from keys).
-func NewAPIKey(test bool) string {
+func NewAPIKey(test bool) string { //nolint:revive // the kind of key
 	prefix := livePrefix
 	if test {
 		prefix = testPrefix

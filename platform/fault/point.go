@@ -10,5 +10,5 @@ func Point(string) {}
 // constants in the shipped binary.
 func InboxOff() bool { return false }
 
-// OutboxOff: see InboxOff.
+// OutboxOff is InboxOff for the outbox.
 func OutboxOff() bool { return false }

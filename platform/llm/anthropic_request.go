@@ -50,8 +50,8 @@ func decodeMessages(body []byte, minTokens int) (Request, error) {
 		}
 	}
 	d.messageTools(&r, o)
-	r.Temperature = d.number(o, "", "temperature", 0, 1)
-	r.TopP = d.number(o, "", "top_p", 0, 1)
+	r.Temperature = d.number(o, "temperature", 1)
+	r.TopP = d.number(o, "top_p", 1)
 	r.Stop = d.stops(o, "stop_sequences")
 	if s := scalar[bool](d, o, "", "stream", "true or false"); s != nil {
 		r.Stream = *s

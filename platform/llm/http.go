@@ -171,7 +171,7 @@ func (c *client) attempt(parent context.Context, path string, body []byte, r *Re
 	ev.timer = time.AfterFunc(c.limits.FirstByte, func() { cancel(errFirstByte) })
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		ev.Close()
+		_ = ev.Close() // never fails
 		return nil, fmt.Errorf("request to %s: %w", c.name, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
@@ -180,21 +180,21 @@ func (c *client) attempt(parent context.Context, path string, body []byte, r *Re
 	c.header(req.Header, r)
 	res, err := c.http.Do(req) //nolint:bodyclose // events closes it
 	if err != nil {
-		defer ev.Close()
+		defer ev.Close() //nolint:errcheck // never fails
 		return nil, c.transport(ev.ctx, err)
 	}
 	ev.body = res.Body
 	if res.StatusCode != http.StatusOK {
-		defer ev.Close()
+		defer ev.Close() //nolint:errcheck // never fails
 		return nil, c.refused(ctx, res)
 	}
 	if kind := res.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/event-stream") {
-		defer ev.Close()
+		defer ev.Close() //nolint:errcheck // never fails
 		return nil, unsupportedAnswer(c.name, "content type "+clean(kind, 100))
 	}
 	ev.sse = NewSSEReader(&alive{ev: ev, r: res.Body, left: c.limits.Answer}, c.limits.Event)
 	if err := ev.peek(); err != nil {
-		ev.Close()
+		_ = ev.Close() // never fails
 		return nil, err
 	}
 	return ev, nil

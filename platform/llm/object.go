@@ -120,11 +120,11 @@ func (d *decoder) text(o object, path, key string) string {
 	return ""
 }
 
-// number takes a number between lo and hi.
-func (d *decoder) number(o object, path, key string, lo, hi float64) *float64 {
-	v := scalar[float64](d, o, path, key, "a number")
-	if v != nil && (*v < lo || *v > hi || math.IsNaN(*v)) {
-		d.fail(join(path, key), "must be between %g and %g", lo, hi)
+// number takes a number between 0 and hi.
+func (d *decoder) number(o object, key string, hi float64) *float64 {
+	v := scalar[float64](d, o, "", key, "a number")
+	if v != nil && (*v < 0 || *v > hi || math.IsNaN(*v)) {
+		d.fail(key, "must be between 0 and %g", hi)
 	}
 	return v
 }

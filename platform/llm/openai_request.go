@@ -61,8 +61,8 @@ func (d *decoder) chatRefused(o object) {
 }
 
 func (d *decoder) chatLimits(r *Request, o object) {
-	r.Temperature = d.number(o, "", "temperature", 0, 2)
-	r.TopP = d.number(o, "", "top_p", 0, 1)
+	r.Temperature = d.number(o, "temperature", 2)
+	r.TopP = d.number(o, "top_p", 1)
 	r.Seed = scalar[int64](d, o, "", "seed", "an integer")
 	r.Stop = d.stops(o, "stop")
 	for _, key := range []string{"max_tokens", "max_completion_tokens"} {

@@ -65,11 +65,12 @@ type serverChain struct {
 // enter checks who calls and returns the context that the handler gets.
 func (c *serverChain) enter(ctx context.Context, procedure string, h http.Header) (context.Context, trace.Span, error) {
 	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(h))
+	//nolint:spancheck // the caller ends the span
 	ctx, span := otel.Tracer("aran/service/"+c.s.Service).Start(ctx, strings.TrimPrefix(procedure, "/"), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("rpc.system", "connect_rpc"), attribute.String("aran.request_id", requestID(h)), attribute.String("aran.peer", Peer(ctx))))
 	ctx = WithRequestID(ctx, requestID(h))
 	if err := c.s.checkPeer(ctx); err != nil {
-		return ctx, span, err
+		return ctx, span, err //nolint:spancheck // the caller ends the span
 	}
 	if slices.Contains(c.peerOnly, procedure) {
 		return ctx, span, nil

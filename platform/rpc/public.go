@@ -120,7 +120,7 @@ func humaFault(status int, msg string, errs []error) error {
 
 // notJSON recognizes the one detail that huma makes of a body that its decoder could not read; it has no kind of its own.
 func notJSON(err error) bool {
-	d, ok := err.(huma.ErrorDetailer) //nolint:errorlint // huma hands over the detail itself
+	d, ok := err.(huma.ErrorDetailer)
 	if !ok || d.ErrorDetail().Location != "body" || d.ErrorDetail().Value == nil {
 		return false
 	}
@@ -129,7 +129,7 @@ func notJSON(err error) bool {
 }
 
 func detail(err error) string {
-	if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // huma hands over the detail itself
+	if d, ok := err.(huma.ErrorDetailer); ok {
 		return d.ErrorDetail().Message
 	}
 	return err.Error()

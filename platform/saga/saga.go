@@ -157,7 +157,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Unlock()
 	if launched {
 		// Parked runs never return, so that nothing is recorded of them: the grace is for the engine's own loops.
-		dbos.Shutdown(e.ctx, shutdownGrace)
+		dbos.Shutdown(e.ctx, shutdownGrace) //nolint:errcheck,gosec // it says that parked runs did not return, which is meant
 	}
 	return err
 }

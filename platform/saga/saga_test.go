@@ -237,14 +237,14 @@ const (
 // TestKilled is the question that the choice of engine hangs on: a saga's steps, its events, a consumer's inbox and the
 // entries that it appends, under SIGKILL, each exactly once. The child relays its own outbox to a consumer in the same database.
 func TestKilled(t *testing.T) {
-	if dir := os.Getenv(childVariable); dir != "" {
+	if dir := os.Getenv(childVariable); dir != "" { //nolint:forbidigo // from its parent, this test
 		child(t, dir)
 		return
 	}
 	dir := t.TempDir()
 	for life := range kills {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilled$")
-		cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprint("ARAN_TEST_SAGA_LIFE=", life))
+		cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprint("ARAN_TEST_SAGA_LIFE=", life)) //nolint:forbidigo // from its parent, this test
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -310,7 +310,7 @@ func child(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for i := range runsPerLife {
-		id := fmt.Sprint("run-", os.Getenv("ARAN_TEST_SAGA_LIFE"), "-", i)
+		id := fmt.Sprint("run-", os.Getenv("ARAN_TEST_SAGA_LIFE"), "-", i) //nolint:forbidigo // from its parent, this test
 		if err := s.Start(t.Context(), id, id); err != nil {
 			t.Fatal(err)
 		}

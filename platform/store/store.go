@@ -124,7 +124,7 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 
 // Query reads.
 func (r *ReadOnly) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := r.db.QueryContext(ctx, query, args...) //nolint:rowserrcheck,sqlclosecheck // the caller's
+	rows, err := r.db.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -158,7 +158,7 @@ type Querier interface {
 type snapshot struct{ tx *sql.Tx }
 
 func (s snapshot) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := s.tx.QueryContext(ctx, query, args...) //nolint:rowserrcheck,sqlclosecheck // the caller's
+	rows, err := s.tx.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -174,7 +174,7 @@ func (db *DB) Service() string { return db.service }
 
 // Query reads outside a transaction, from a snapshot.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := db.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck,sqlclosecheck // the caller's
+	rows, err := db.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
 	if err != nil {
 		return nil, classify(err)
 	}

@@ -136,9 +136,8 @@ func (db *DB) runBatch(ctx context.Context, j *job) (done []*job, err error) {
 
 // runOne runs one transaction in its savepoint. It returns an error only when the shared transaction can't go on.
 func (db *DB) runOne(conn *sql.Conn, j *job) error {
-	if err := j.ctx.Err(); err != nil {
-		j.err = err
-		return nil
+	if j.err = j.ctx.Err(); j.err != nil {
+		return nil //nolint:nilerr // the job failed, not the transaction
 	}
 	ctx := context.WithoutCancel(j.ctx)
 	if _, err := conn.ExecContext(ctx, "SAVEPOINT job"); err != nil {
@@ -173,7 +172,7 @@ func (c connection) Exec(ctx context.Context, query string, args ...any) (int64,
 }
 
 func (c connection) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	return c.conn.QueryContext(ctx, query, args...)
+	return c.conn.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
 }
 
 func (c connection) QueryRow(ctx context.Context, query string, args ...any) Row {

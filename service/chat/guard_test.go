@@ -141,8 +141,8 @@ func leak(part func(system, user string) string) func(llm.Request) llmtest.Scrip
 func TestInstructionsDoNotLeak(t *testing.T) {
 	for name, part := range map[string]func(system, user string) string{
 		"all of them":         func(system, _ string) string { return system },
-		"the secret code":     func(system, _ string) string { return cut(system, "CODE-", 25) },
-		"the mark of sources": func(_, user string) string { return cut(user, "DATA-", 25) },
+		"the secret code":     func(system, _ string) string { return cut(system, "CODE-") },
+		"the mark of sources": func(_, user string) string { return cut(user, "DATA-") },
 	} {
 		for kind, ask := range map[string]func(*bench, object) reply{"whole": (*bench).ask, "streamed": (*bench).streamed} {
 			b := newBench(t, withOpenAI)
@@ -164,9 +164,9 @@ func TestInstructionsDoNotLeak(t *testing.T) {
 	}
 }
 
-func cut(s, from string, n int) string {
+func cut(s, from string) string {
 	i := strings.Index(s, from)
-	return s[i : i+n]
+	return s[i : i+25]
 }
 
 func TestWhatTheModelSaysIsRedacted(t *testing.T) {
@@ -182,11 +182,11 @@ func TestWhatTheModelSaysIsRedacted(t *testing.T) {
 
 func TestToolCallsAndReasoningAreCheckedToo(t *testing.T) {
 	secret := func(r llm.Request) llmtest.Script {
-		s := leak(func(system, _ string) string { return cut(system, "CODE-", 25) })(r)
+		s := leak(func(system, _ string) string { return cut(system, "CODE-") })(r)
 		return llmtest.Script{Calls: []llmtest.Call{{ID: "1", Name: "send", Arguments: `{"text":"` + strings.Join(s.Pieces, "") + `"}`}}}
 	}
 	thinks := func(r llm.Request) llmtest.Script {
-		s := leak(func(system, _ string) string { return cut(system, "CODE-", 25) })(r)
+		s := leak(func(system, _ string) string { return cut(system, "CODE-") })(r)
 		return llmtest.Script{Reasoning: s.Pieces, Pieces: []string{"fine"}}
 	}
 	for name, reply := range map[string]func(llm.Request) llmtest.Script{"tool call": secret, "reasoning": thinks} {

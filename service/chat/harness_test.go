@@ -300,9 +300,9 @@ func (b *bench) serve(h http.Handler) string {
 	return srv.URL
 }
 
-func (b *bench) post(path string, body any, header ...string) rpctest.Answer {
+func (b *bench) post(path string, body any) rpctest.Answer {
 	b.t.Helper()
-	return b.authority.Gateway(b.s.Public(), "chat", &b.id, http.MethodPost, path, body, header...)
+	return b.authority.Gateway(b.s.Public(), "chat", &b.id, http.MethodPost, path, body)
 }
 
 func (b *bench) get(path string, header ...string) rpctest.Answer {

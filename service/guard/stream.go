@@ -28,7 +28,7 @@ type Checked struct {
 // CheckOutput judges the part of an answer that is not released yet. Unless it is final, the end where something could still
 // begin is held back, so that nothing is released in two halves that would have been removed as a whole: cutting an answer into
 // pieces in any way releases the same text in total.
-func (s *Service) CheckOutput(ctx context.Context, text string, canaries []string, final bool) (Checked, error) {
+func (s *Service) CheckOutput(ctx context.Context, text string, canaries []string, final bool) (Checked, error) { //nolint:revive // a fact about the text
 	if leaked := detect.Canaries(text, canaries); len(leaked) > 0 {
 		r := Result{Verdict: Block, Score: 1, Findings: leaked}
 		return Checked{Verdict: Block, Findings: leaked}, s.record(ctx, []string{text}, detect.Output, []Result{r})
@@ -73,7 +73,7 @@ func boundary(s string) int {
 		}
 		after := word(s[i+1 : end])
 		if i+1+len(after) == end && end == len(s) && !strings.ContainsAny(s[i+1+len(after):], " \n\t") {
-			after = "" // a word that may go on: it is held as a whole, what stands before it decides
+			// A word that may go on: it is held as a whole, what stands before it decides.
 			if codeLike(lastWord(s[:i])) {
 				continue
 			}

@@ -86,7 +86,7 @@ func (s *Service) withSecret(ctx context.Context, k Key, test bool) (CreatedKey,
 	secret := auth.NewAPIKey(test)
 	k.Prefix = secret[:shownPrefix]
 	made := CreatedKey{k, secret}
-	plain, err := json.Marshal(made)
+	plain, err := json.Marshal(made) //nolint:gosec // it is sealed below
 	if err != nil {
 		return CreatedKey{}, nil, fmt.Errorf("create key: %w", err)
 	}

@@ -39,7 +39,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, check bool) error {
+func run(ctx context.Context, check bool) error { //nolint:revive // the command's only flag
 	handle, handbook := write, []string{"run", "./make"}
 	if check {
 		handle, handbook = compare, append(handbook, "-check")

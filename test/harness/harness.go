@@ -67,7 +67,7 @@ func Port(tb testing.TB) string {
 
 // Environment is what a process gets besides Options.Env: enough to find programs, no provider's keys.
 func Environment(models string) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ARAN_MODELS=" + models}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ARAN_MODELS=" + models} //nolint:forbidigo // what programs find
 }
 
 // NoModels is a models directory with nothing in it.

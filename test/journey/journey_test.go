@@ -29,7 +29,7 @@ const (
 )
 
 func TestJourney(t *testing.T) {
-	python, node := os.Getenv("ARAN_TEST_PYTHON"), os.Getenv("ARAN_TEST_NODE_DIR")
+	python, node := os.Getenv("ARAN_TEST_PYTHON"), os.Getenv("ARAN_TEST_NODE_DIR") //nolint:forbidigo // from the suite's run script
 	if python == "" || node == "" {
 		t.Skip("needs the official SDKs: run it with `make journey`")
 	}
@@ -96,7 +96,7 @@ func TestJourney(t *testing.T) {
 // cachedModels is the user's models directory, where `aran model pull` put the local model.
 func cachedModels(t *testing.T) string {
 	t.Helper()
-	if dir := os.Getenv("ARAN_MODELS"); dir != "" {
+	if dir := os.Getenv("ARAN_MODELS"); dir != "" { //nolint:forbidigo // from the suite's run script
 		return dir
 	}
 	dir, err := os.UserCacheDir()

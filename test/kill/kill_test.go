@@ -22,7 +22,7 @@ const (
 
 func binary(t *testing.T) string {
 	t.Helper()
-	b := os.Getenv("ARAN_TEST_FAULTS_BINARY")
+	b := os.Getenv("ARAN_TEST_FAULTS_BINARY") //nolint:forbidigo // from the suite's run script
 	if b == "" {
 		t.Skip("needs a binary with fault points: run it with `make kills`")
 	}
@@ -42,7 +42,7 @@ func run(t *testing.T, o harness.Options, l *ledger) (died bool) {
 		}
 	}
 	err := l.work(t.Context(), p)
-	var gone errGone
+	var gone goneError
 	switch {
 	case err == nil:
 		// Whatever runs behind the answers may still reach the point.
@@ -141,7 +141,7 @@ func TestKilledAtRandom(t *testing.T) {
 		p := harness.Start(t, o)
 		timer := time.AfterFunc(time.Duration(random.IntN(900))*time.Millisecond, p.Kill)
 		err := l.work(t.Context(), p)
-		var gone errGone
+		var gone goneError
 		if err != nil && !errors.As(err, &gone) {
 			t.Fatalf("life %d: %v", i, err)
 		}

@@ -48,7 +48,7 @@ func (l *ledger) verifyDocuments(ctx context.Context, p *harness.Process) error 
 		var found struct {
 			Hits []struct{ Document, Chunk string }
 		}
-		if _, err := call(ctx, p, http.MethodPost, "/api/v1/collections/"+collection+"/search", map[string]any{"query": w, "mode": "words", "limit": 50}, &found, http.StatusOK); err != nil {
+		if err := call(ctx, p, http.MethodPost, "/api/v1/collections/"+collection+"/search", map[string]any{"query": w, "mode": "words", "limit": 50}, &found, http.StatusOK); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -130,7 +130,7 @@ func events(ctx context.Context, p *harness.Process) (out []entry, err error) {
 			Events     []entry
 			NextCursor string `json:"next_cursor"`
 		}
-		if _, err := call(ctx, p, http.MethodGet, "/api/v1/audit/events?limit=500&cursor="+url.QueryEscape(cursor), nil, &page, http.StatusOK); err != nil {
+		if err := call(ctx, p, http.MethodGet, "/api/v1/audit/events?limit=500&cursor="+url.QueryEscape(cursor), nil, &page, http.StatusOK); err != nil {
 			return nil, err
 		}
 		out = append(out, page.Events...)

@@ -137,7 +137,7 @@ func TestADiskThatIsFull(t *testing.T) {
 // fill writes until nothing more fits.
 func fill(t *testing.T, path string) {
 	t.Helper()
-	f, err := os.Create(path) //nolint:gosec // a path of the test
+	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestStartsThatAreRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, filepath.Join(harness.Root(), "bin", "aran"), c.args...) //nolint:gosec // our own binary
+			cmd := exec.CommandContext(ctx, filepath.Join(harness.Root(), "bin", "aran"), c.args...)
 			cmd.Env = append(harness.Environment(harness.NoModels(t)), "ARAN_OPERATOR_LISTEN=127.0.0.1:"+harness.Port(t), c.env)
 			out, err := cmd.CombinedOutput()
 			if err == nil || ctx.Err() != nil {

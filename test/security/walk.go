@@ -36,7 +36,7 @@ type credentials struct {
 	poor    map[string]string // scope → a key of the victim's tenant with every scope but that one
 }
 
-var parameter = regexp.MustCompile(`\{([a-z]+)(?:\.\.\.)?\}`) //nolint:gochecknoglobals // compiled once
+var parameter = regexp.MustCompile(`\{([a-z]+)(?:\.\.\.)?\}`)
 
 // path fills in a pattern.
 func (v victim) path(route app.Route) string {

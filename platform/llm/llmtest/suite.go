@@ -66,7 +66,7 @@ func Read(s llm.Stream) (text string, last llm.Event, err error) {
 	}
 }
 
-func start(t *testing.T, ctx context.Context, open Open, s Script) llm.Stream {
+func start(ctx context.Context, t *testing.T, open Open, s Script) llm.Stream {
 	t.Helper()
 	st, err := open(t, s).Stream(ctx, Ask("hello"))
 	if err != nil {
@@ -77,7 +77,7 @@ func start(t *testing.T, ctx context.Context, open Open, s Script) llm.Stream {
 }
 
 func whole(t *testing.T, open Open) {
-	st := start(t, t.Context(), open, Script{Pieces: []string{"one ", "two ", "three"}, Usage: llm.Usage{Input: 7, Output: 3}})
+	st := start(t.Context(), t, open, Script{Pieces: []string{"one ", "two ", "three"}, Usage: llm.Usage{Input: 7, Output: 3}})
 	text, last, err := Read(st)
 	if err != nil || text != "one two three" {
 		t.Fatalf("read %q, %v", text, err)
@@ -91,7 +91,7 @@ func whole(t *testing.T, open Open) {
 }
 
 func length(t *testing.T, open Open) {
-	_, last, err := Read(start(t, t.Context(), open, Script{Pieces: []string{"one"}, Finish: llm.Length}))
+	_, last, err := Read(start(t.Context(), t, open, Script{Pieces: []string{"one"}, Finish: llm.Length}))
 	if err != nil || last.Finish != llm.Length {
 		t.Errorf("finish %q, %v", last.Finish, err)
 	}
@@ -148,7 +148,7 @@ func second(t *testing.T, st llm.Stream, do func()) error {
 func left(t *testing.T, open Open) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	st := start(t, ctx, open, Script{Pieces: []string{"one "}, End: Hang})
+	st := start(ctx, t, open, Script{Pieces: []string{"one "}, End: Hang})
 	if err := second(t, st, cancel); fault.KindOf(err) != fault.Canceled {
 		t.Errorf("error %v, want canceled", err)
 	}
@@ -168,7 +168,7 @@ func deadline(t *testing.T, open Open) {
 }
 
 func closed(t *testing.T, open Open) {
-	st := start(t, t.Context(), open, Script{Pieces: []string{"one "}, End: Hang})
+	st := start(t.Context(), t, open, Script{Pieces: []string{"one "}, End: Hang})
 	err := second(t, st, func() { go func() { _ = st.Close() }() })
 	if err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("error %v, want one that says that the answer is not whole", err)

@@ -326,7 +326,7 @@ func TestIdleChildSleepsAndWakes(t *testing.T) {
 }
 
 func TestFoldersOfKilledParentsAreRemoved(t *testing.T) {
-	tmp, err := os.MkdirTemp("/tmp", "t-") // t.TempDir is too long for a socket
+	tmp, err := os.MkdirTemp("/tmp", "t-") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func routes(t *testing.T) (out []string) {
 	return out
 }
 
-var eventType = regexp.MustCompile(`"(aran\.[a-z]+\.[a-z_]+\.v\d+)"`) //nolint:gochecknoglobals // compiled once
+var eventType = regexp.MustCompile(`"(aran\.[a-z]+\.[a-z_]+\.v\d+)"`)
 
 // events lists the types that the services declare.
 func events(t *testing.T) (out []string) {
@@ -162,7 +162,7 @@ func events(t *testing.T) (out []string) {
 		t.Fatalf("%d files of events: %v", len(files), err)
 	}
 	for _, file := range files {
-		b, err := os.ReadFile(file) //nolint:gosec // a source file
+		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}

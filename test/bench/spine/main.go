@@ -85,7 +85,7 @@ func launch(ctx context.Context, data string, env ...string) (*process, error) {
 		return nil, err
 	}
 	p := &process{url: "http://" + listen, operator: "http://" + operator}
-	p.cmd = exec.CommandContext(ctx, binary, "up", "--data", data, "--listen", listen)
+	p.cmd = exec.CommandContext(ctx, binary, "up", "--data", data, "--listen", listen) //nolint:gosec // our own binary
 	p.cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + data, "ARAN_MODELS=" + filepath.Join(data, "..", "models"), "ARAN_OPERATOR_LISTEN=" + operator}, env...)
 	begin := time.Now()
 	if err := p.cmd.Start(); err != nil {
@@ -121,8 +121,7 @@ func (p *process) stop() (time.Duration, error) {
 }
 
 func ignoreExit(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil
 	}
 	return err
@@ -267,7 +266,7 @@ func provider(hold <-chan struct{}) *httptest.Server {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for _, text := range []string{"Returns are free ", "for thirty days.\n", "Ask us."} {
 			_, _ = fmt.Fprintf(w, "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{\"content\":%q},\"finish_reason\":null}]}\n\n", text)
-			w.(http.Flusher).Flush() //nolint:errcheck // net/http's own
+			w.(http.Flusher).Flush()
 		}
 		if hold != nil {
 			select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func banner(t terminal, a *app.App, cfg *app.Config, took time.Duration) {
 	fmt.Fprintf(t.out, "aran %s  %d %s in one process  data %s  ready in %d ms\n", version, len(names), noun, cfg.Data.Dir, took.Milliseconds())
 	if addr := a.PublicAddress(); addr != "" {
 		fmt.Fprintf(t.out, "  API       %s/v1      OpenAI and Anthropic compatible; %[1]s/api/docs\n", addr)
-		fmt.Fprintf(t.out, "  Admin key %s\n", cfg.User.AdminKeyFile)
+		fmt.Fprintf(t.out, "  Admin key %s\n", strings.TrimSuffix(cfg.Data.Dir, "/")+"/"+filepath.Base(cfg.User.AdminKeyFile))
 	}
 	for i, line := range a.ModelLines() {
 		label := "Model    "

@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"config":   {"platform/secret"},
 	"service":  {"platform", "api"},
 	"app":      {"service", "platform", "api", "config", "app"},
-	"cmd":      {"app", "config", "platform", "service", "api", "cmd"},
+	"cmd":      {"app", "config", "platform", "service", "api", "client", "cmd"},
 	"client":   {},
 	"test":     {"app", "config", "platform", "service", "api", "test", "cmd"},
 	"examples": {"client"},

@@ -24,7 +24,7 @@ type segment struct {
 func chatML(messages []message) (string, error) {
 	var b strings.Builder
 	for _, m := range messages {
-		fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", m.Role, m.Content)
+		_, _ = fmt.Fprintf(&b, "<|im_start|>%s\n%s<|im_end|>\n", m.Role, m.Content)
 	}
 	b.WriteString("<|im_start|>assistant\n")
 	return b.String(), nil

@@ -93,7 +93,7 @@ func listModels(ctx context.Context, t terminal, reg *registry.Registry) error {
 		return err
 	}
 	for _, m := range models {
-		fmt.Fprintf(t.out, "%-28s %-10s %-12s %s\n", m.Name, m.Kind, m.Status, m.Licence)
+		_, _ = fmt.Fprintf(t.out, "%-28s %-10s %-12s %s\n", m.Name, m.Kind, m.Status, m.Licence)
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func verifyModels(ctx context.Context, t terminal, reg *registry.Registry, names
 		if err := reg.Verify(ctx, name); err != nil {
 			return fmt.Errorf("verify %s: %w", name, err)
 		}
-		fmt.Fprintf(t.out, "%s is what its manifest says\n", name)
+		_, _ = fmt.Fprintf(t.out, "%s is what its manifest says\n", name)
 	}
 	return nil
 }

@@ -51,16 +51,16 @@ func banner(t terminal, a *app.App, cfg *app.Config, took time.Duration) {
 	if len(names) == 1 {
 		noun = "service"
 	}
-	fmt.Fprintf(t.out, "aran %s  %d %s in one process  data %s  ready in %d ms\n", version, len(names), noun, cfg.Data.Dir, took.Milliseconds())
+	_, _ = fmt.Fprintf(t.out, "aran %s  %d %s in one process  data %s  ready in %d ms\n", version, len(names), noun, cfg.Data.Dir, took.Milliseconds())
 	if addr := a.PublicAddress(); addr != "" {
-		fmt.Fprintf(t.out, "  API       %s/v1      OpenAI and Anthropic compatible; %[1]s/api/docs\n", addr)
-		fmt.Fprintf(t.out, "  Admin key %s\n", strings.TrimSuffix(cfg.Data.Dir, "/")+"/"+filepath.Base(cfg.User.AdminKeyFile))
+		_, _ = fmt.Fprintf(t.out, "  API       %s/v1      OpenAI and Anthropic compatible; %[1]s/api/docs\n", addr)
+		_, _ = fmt.Fprintf(t.out, "  Admin key %s\n", strings.TrimSuffix(cfg.Data.Dir, "/")+"/"+filepath.Base(cfg.User.AdminKeyFile))
 	}
 	for i, line := range a.ModelLines() {
 		label := "Model    "
 		if i > 0 {
 			label = strings.Repeat(" ", len(label))
 		}
-		fmt.Fprintf(t.out, "  %s %s\n", label, line)
+		_, _ = fmt.Fprintf(t.out, "  %s %s\n", label, line)
 	}
 }

@@ -65,6 +65,7 @@ func (s *Service) authenticate(ctx context.Context, r *http.Request, credential,
 	if auth.IsAPIKey(credential) && !auth.CheckAPIKey(credential) {
 		return principal{}, s.refuse(ctx, r, key, fault.New(fault.Unauthenticated, "invalid_api_key", "The API key is not valid."))
 	}
+	before := s.forgot.Load()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	t, err := s.d.Users.Authenticate(ctx, &pb.AuthenticateRequest{Credential: credential, Audience: service})
@@ -75,7 +76,7 @@ func (s *Service) authenticate(ctx context.Context, r *http.Request, credential,
 		return principal{}, fault.New(fault.Unavailable, "identity_unavailable", "The credential can't be checked now; try again.").Because(err).After(time.Second)
 	}
 	p := principal{token: t.GetToken(), tenant: t.GetTenant(), subject: t.GetSubject(), tier: t.GetTier(), credential: t.GetCredentialId(), scopes: t.GetScopes()}
-	if ttl := min(time.Duration(t.GetExpiresIn())*time.Second-time.Minute, s.cfg.CredentialCache); ttl > 0 {
+	if ttl := min(time.Duration(t.GetExpiresIn())*time.Second-time.Minute, s.cfg.CredentialCache); ttl > 0 && s.forgot.Load() == before {
 		s.trusted.PutFor(key, p, ttl)
 	}
 	return p, nil

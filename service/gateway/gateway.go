@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -60,6 +61,7 @@ type Service struct {
 	refused  *cache.Cache[credentialKey, *fault.Error]
 	slots    chan struct{}
 	perKey   concurrency
+	forgot   atomic.Uint64 // revocations so far: what was asked before one is not remembered after it
 	meters   meters
 
 	server   *http.Server
@@ -129,6 +131,7 @@ func (s *Service) forget(data []byte) {
 	if json.Unmarshal(data, &r) != nil {
 		r = revocation{} // unreadable: forget everyone
 	}
+	s.forgot.Add(1)
 	s.trusted.DeleteFunc(func(_ credentialKey, p principal) bool {
 		return (r.Credential == "" || r.Credential == p.credential) && (r.Subject == "" || r.Subject == p.subject) && (r.Tenant == "" || r.Tenant == p.tenant)
 	})

@@ -201,7 +201,7 @@ func (s *Service) dispatch(w *recorder, r *http.Request, owner string, p princip
 	r.Body = http.MaxBytesReader(w, r.Body, s.cfg.MaxBody)
 	defer func() {
 		v := recover()
-		done(outcome(w.status(), v))
+		done(outcome(w, v))
 		if v != nil && w.code == 0 {
 			fail(w, r, fault.New(fault.Unavailable, "broken", "The service broke off; try again.").After(time.Second))
 			return
@@ -216,8 +216,8 @@ func (s *Service) dispatch(w *recorder, r *http.Request, owner string, p princip
 var errServer = errors.New("server error")
 
 // outcome tells the breaker whether the service failed. Its refusals, and clients that leave, are no failures.
-func outcome(status int, panicked any) error {
-	if status == http.StatusInternalServerError || status == http.StatusBadGateway || panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
+func outcome(w *recorder, panicked any) error {
+	if status := w.status(); w.broken || status == http.StatusInternalServerError || status == http.StatusBadGateway || panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
 		return errServer
 	}
 	return nil
@@ -230,6 +230,7 @@ type recorder struct {
 	timeout    time.Duration
 	code       int
 	bytes      int64
+	broken     bool // the service broke off before it answered
 	credential string
 }
 

@@ -125,6 +125,9 @@ func (s *Service) proxy(name string, transport http.RoundTripper) http.Handler {
 			case errors.Is(err, context.DeadlineExceeded):
 				fail(w, r, fault.New(fault.Deadline, "deadline", "It took longer than %s.", s.cfg.RequestTimeout).Because(err))
 			default:
+				if rec, ok := w.(*recorder); ok {
+					rec.broken = true
+				}
 				s.log.LogAttrs(r.Context(), slog.LevelError, "service broke off", slog.String("service", name), slog.String("request_id", rpc.RequestID(r.Context())), slog.String("error", err.Error()))
 				fail(w, r, fault.New(fault.Unavailable, "broken", "The service broke off; try again.").After(time.Second))
 			}

@@ -33,7 +33,7 @@ $(TOOLS)/.made: tools/go.mod tools/go.sum tools/package-lock.json
 	cp tools/package.json tools/package-lock.json .cache/npm/ && cd .cache/npm && npm install --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-check: ## format, lint, contracts, generated-is-clean, architecture, threat model
+check: tools ## format, lint, contracts, generated-is-clean, architecture, threat model
 	@test/suite check 5 test/check
 
 test: unit journey kills security ## every suite, each with its budget (installs what it needs)

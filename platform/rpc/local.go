@@ -68,14 +68,22 @@ func (t *Local) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (t *Local) request(ctx context.Context, req *http.Request) *http.Request {
-	in := req.Clone(ctx)
-	in.RequestURI = req.URL.RequestURI()
-	in.Proto, in.ProtoMajor, in.ProtoMinor = "HTTP/2.0", 2, 0
+	// Not Clone: it would take the caller's pattern and path values along.
+	u := *req.URL
+	in := (&http.Request{
+		Method: req.Method, URL: &u, Header: req.Header.Clone(), Body: req.Body, ContentLength: req.ContentLength, Host: req.Host, Trailer: req.Trailer,
+		RequestURI: req.URL.RequestURI(), Proto: "HTTP/2.0", ProtoMajor: 2,
+	}).WithContext(ctx)
+	if in.Method == "" {
+		in.Method = http.MethodGet
+	}
+	if in.Header == nil {
+		in.Header = http.Header{}
+	}
 	if req.Header.Get("Upgrade") != "" {
 		in.Proto, in.ProtoMajor, in.ProtoMinor = "HTTP/1.1", 1, 1
 	}
 	in.RemoteAddr = "127.0.0.1:0"
-	in.Pattern = ""
 	if in.Host == "" {
 		in.Host = req.URL.Host
 	}

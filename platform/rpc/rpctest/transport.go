@@ -1,0 +1,311 @@
+package rpctest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Open gives a transport into a handler, and ends it with the test.
+type Open func(t *testing.T, h http.Handler) http.RoundTripper
+
+// RunTransport is what every transport between services must pass: in one process and over a connection they are the same
+// to caller and handler.
+func RunTransport(t *testing.T, open Open) {
+	for name, check := range map[string]func(*testing.T, Open){
+		"a request and its answer arrive whole":                wholeExchange,
+		"a handler sees nothing of its caller's context":       freshContext,
+		"closing the body ends the handler":                    closeEnds,
+		"a caller that gives up ends the handler":              cancelEnds,
+		"trailers arrive, announced or not":                    trailers,
+		"a handler that aborts leaves no whole answer":         abort,
+		"a panic before the first byte is an error":            panicFirst,
+		"a panic after the first byte leaves no whole answer":  panicLater,
+		"a writer does not run ahead of slow readers":          backPressure,
+		"both sides talk at once":                              duplex,
+		"an answer without a body":                             noBody,
+		"a handler may answer before it has read the question": earlyAnswer,
+	} {
+		t.Run(name, func(t *testing.T) { check(t, open) })
+	}
+}
+
+// patience is how long the suite waits for what must happen.
+const patience = 10 * time.Second
+
+func request(ctx context.Context, t *testing.T, body io.Reader) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://callee/aran.v1/Do?x=1", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+func send(t *testing.T, rt http.RoundTripper, req *http.Request) *http.Response {
+	t.Helper()
+	res, err := rt.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	return res
+}
+
+// happens fails the test when a channel is not closed in time.
+func happens(t *testing.T, c <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("it does not happen: %s", what)
+	}
+}
+
+func wholeExchange(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("X-Answer", "yes")
+		w.WriteHeader(http.StatusAccepted)
+		w.Header().Set("X-Late", "no") // after the header went
+		_, _ = fmt.Fprintf(w, "%s %s %s %s %d", r.Method, r.URL.RequestURI(), r.Host, r.Header.Get("X-Question"), len(b))
+	}))
+	req := request(t.Context(), t, strings.NewReader(strings.Repeat("q", 1<<20)))
+	req.Header.Set("X-Question", "why")
+	req.Pattern = "POST /outer/{id}"
+	req.SetPathValue("id", "7")
+	res := send(t, rt, req)
+	b, err := io.ReadAll(res.Body)
+	if want := "POST /aran.v1/Do?x=1 callee why 1048576"; err != nil || string(b) != want || res.StatusCode != http.StatusAccepted {
+		t.Errorf("%d %q %v, want %q", res.StatusCode, b, err, want)
+	}
+	if res.Header.Get("X-Answer") != "yes" || res.Header.Get("X-Late") != "" {
+		t.Errorf("header %v", res.Header)
+	}
+	if req.Pattern != "POST /outer/{id}" || req.PathValue("id") != "7" || req.Header.Get("X-Answer") != "" {
+		t.Errorf("the caller's request was changed: %q %q", req.Pattern, req.PathValue("id"))
+	}
+}
+
+type contextKey struct{}
+
+func freshContext(t *testing.T, open Open) {
+	var seen atomic.Value
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /aran.v1/{method}", func(_ http.ResponseWriter, r *http.Request) {
+		seen.Store([]any{r.Context().Value(contextKey{}) != nil, r.Pattern, r.PathValue("method"), r.PathValue("id")})
+	})
+	rt := open(t, mux)
+	req := request(context.WithValue(t.Context(), contextKey{}, "secret"), t, http.NoBody)
+	req.SetPathValue("id", "7")
+	_ = send(t, rt, req).Body.Close()
+	if got := fmt.Sprint(seen.Load()); got != "[false POST /aran.v1/{method} Do ]" {
+		t.Errorf("the handler sees %v", got)
+	}
+}
+
+// endless writes until it cannot, and says when it ended.
+func endless(ended chan struct{}) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(w, strings.Repeat("x", 1<<10)); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+		}
+	})
+}
+
+func closeEnds(t *testing.T, open Open) {
+	ended := make(chan struct{})
+	res := send(t, open(t, endless(ended)), request(t.Context(), t, http.NoBody))
+	if _, err := io.ReadFull(res.Body, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	happens(t, ended, "the handler ends")
+}
+
+func cancelEnds(t *testing.T, open Open) {
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	res := send(t, open(t, endless(ended)), request(ctx, t, http.NoBody))
+	if _, err := io.ReadFull(res.Body, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	happens(t, ended, "the handler ends")
+	if _, err := io.Copy(io.Discard, res.Body); !errors.Is(err, context.Canceled) {
+		t.Errorf("the reader gets %v, want context.Canceled", err)
+	}
+
+	// The same before anything was answered.
+	begun, silent := make(chan struct{}), make(chan struct{})
+	rt := open(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+		close(silent)
+	}))
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { <-begun; cancel() }()
+	if res, err := rt.RoundTrip(request(ctx, t, http.NoBody)); !errors.Is(err, context.Canceled) {
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		t.Errorf("the caller gets %v, want context.Canceled", err)
+	}
+	happens(t, silent, "the handler learns of it")
+}
+
+func trailers(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Trailer", "X-Announced")
+		_, _ = io.WriteString(w, "body")
+		w.Header().Set("X-Announced", "a")
+		w.Header().Set(http.TrailerPrefix+"X-Surprise", "b")
+		w.Header().Set("X-Neither", "c")
+	}))
+	res := send(t, rt, request(t.Context(), t, http.NoBody))
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "body" {
+		t.Fatalf("%q %v", b, err)
+	}
+	if res.Trailer.Get("X-Announced") != "a" || res.Trailer.Get("X-Surprise") != "b" || res.Trailer.Get("X-Neither") != "" {
+		t.Errorf("trailers %v", res.Trailer)
+	}
+}
+
+func abort(t *testing.T, open Open)      { broken(t, open, http.ErrAbortHandler) }
+func panicLater(t *testing.T, open Open) { broken(t, open, "a bug") }
+
+// broken ends a handler amid its answer.
+func broken(t *testing.T, open Open, with any) {
+	t.Helper()
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half an ")
+		w.(http.Flusher).Flush()
+		panic(with)
+	}))
+	res := send(t, rt, request(t.Context(), t, http.NoBody))
+	if b, err := io.ReadAll(res.Body); err == nil {
+		t.Errorf("half an answer looks whole: %q", b)
+	}
+}
+
+func panicFirst(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a bug") }))
+	if res, err := rt.RoundTrip(request(t.Context(), t, http.NoBody)); err == nil {
+		_ = res.Body.Close()
+		t.Errorf("a panic is answered with %d", res.StatusCode)
+	}
+	rt = open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") }))
+	if b, err := io.ReadAll(send(t, rt, request(t.Context(), t, http.NoBody)).Body); err != nil || string(b) != "well" {
+		t.Errorf("after a panic elsewhere: %q %v", b, err)
+	}
+}
+
+func backPressure(t *testing.T, open Open) {
+	const (
+		readers = 30
+		ahead   = 8 << 20 // far more than any window, far less than a writer makes in the meantime
+	)
+	var written atomic.Int64
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chunk := strings.Repeat("x", 64<<10)
+		for r.Context().Err() == nil {
+			n, err := io.WriteString(w, chunk)
+			if written.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}))
+	var wg sync.WaitGroup
+	bodies := make([]io.ReadCloser, readers)
+	for i := range readers {
+		wg.Go(func() {
+			res, err := rt.RoundTrip(request(t.Context(), t, http.NoBody))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			bodies[i] = res.Body
+		})
+	}
+	wg.Wait()
+	// Each reads a little at a time; the writers must wait for them.
+	for range 20 {
+		for _, b := range bodies {
+			if b == nil {
+				continue
+			}
+			if _, err := io.ReadFull(b, make([]byte, 1<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := written.Load(); n > readers*ahead {
+		t.Errorf("the writers are %d bytes ahead of readers that took %d each", n, 20<<10)
+	}
+	for _, b := range bodies {
+		if b != nil {
+			_ = b.Close()
+		}
+	}
+}
+
+func duplex(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		buf := make([]byte, 4)
+		for {
+			if _, err := io.ReadFull(r.Body, buf); err != nil {
+				return
+			}
+			_, _ = w.Write(append([]byte("re: "), buf...))
+			w.(http.Flusher).Flush()
+		}
+	}))
+	ask, hear := io.Pipe()
+	res := send(t, rt, request(t.Context(), t, ask))
+	for _, word := range []string{"ping", "pong", "done"} {
+		if _, err := io.WriteString(hear, word); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, 8)
+		if _, err := io.ReadFull(res.Body, answer); err != nil || string(answer) != "re: "+word {
+			t.Fatalf("%q %v", answer, err)
+		}
+	}
+	_ = hear.Close()
+	if b, err := io.ReadAll(res.Body); err != nil || len(b) != 0 {
+		t.Errorf("at the end: %q %v", b, err)
+	}
+}
+
+func noBody(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	res := send(t, rt, request(t.Context(), t, http.NoBody))
+	if b, err := io.ReadAll(res.Body); err != nil || len(b) != 0 || res.StatusCode != http.StatusNoContent {
+		t.Errorf("%d %q %v", res.StatusCode, b, err)
+	}
+}
+
+func earlyAnswer(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) }))
+	res := send(t, rt, request(t.Context(), t, strings.NewReader(strings.Repeat("q", 4<<20))))
+	if res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d", res.StatusCode)
+	}
+}

@@ -261,7 +261,12 @@ func (a *App) Routes() []Route {
 func (a *App) Internal(name string) http.Handler { return a.built[name].internal }
 
 // ModelLines say which models answer, for a person at a terminal.
-func (a *App) ModelLines() []string { return modelLines(a.cfg) }
+func (a *App) ModelLines() []string {
+	if _, here := a.built["chat"]; !here {
+		return nil
+	}
+	return modelLines(a.cfg)
+}
 
 // shorten is for lines on a terminal.
 func shorten(names []string) string { return strings.Join(names, ", ") }

@@ -137,6 +137,7 @@ type fakeInfer struct {
 
 	mu      sync.Mutex
 	missing bool // no local model
+	failed  bool // it is there and does not run
 	scripts []llmtest.Script
 	asked   []*inferv1.GenerateRequest
 }
@@ -149,6 +150,9 @@ func (f *fakeInfer) ListModels(context.Context, *inferv1.ListModelsRequest) (*in
 	status := "ready"
 	if f.missing {
 		status = "missing"
+	}
+	if f.failed {
+		status = "failed"
 	}
 	return &inferv1.ListModelsResponse{Models: []*inferv1.Model{
 		{Name: "all-minilm-l6-v2", Kind: kindEmbed, Status: "ready", Dim: 4},
@@ -175,7 +179,7 @@ func (e plainError) Error() string { return string(e) }
 func (f *fakeInfer) Generate(ctx context.Context, r *inferv1.GenerateRequest, out *connect.ServerStream[inferv1.GenerateResponse]) error {
 	f.mu.Lock()
 	f.asked = append(f.asked, r)
-	missing := f.missing
+	missing := f.missing || f.failed
 	s := llmtest.Say("The local model says so.")
 	if len(f.scripts) > 0 {
 		s, f.scripts = f.scripts[0], f.scripts[1:]
@@ -293,6 +297,8 @@ func withOpenAI(b *bench, c *Config) {
 }
 
 func withoutLocal(b *bench, _ *Config) { b.infer.missing = true }
+
+func withBrokenLocal(b *bench, _ *Config) { b.infer.failed = true }
 
 func (b *bench) serve(h http.Handler) string {
 	srv := httptest.NewServer(h)

@@ -96,7 +96,7 @@ func TestTheFirstRungThatAnswers(t *testing.T) {
 		{"the local model by name", []func(*bench, *Config){withAnthropic}, nil, chatBody("hi", "model", localModel), Local, localModel, ""},
 		{
 			"the local model by name never becomes one outside",
-			[]func(*bench, *Config){withAnthropic, withoutLocal},
+			[]func(*bench, *Config){withAnthropic, withBrokenLocal},
 			nil, chatBody("zyx", "model", localModel), Apology, "aran/apology", "local:local→apology:aran",
 		},
 	} {
@@ -163,6 +163,16 @@ func TestUnknownModelNamesWhatThereIs(t *testing.T) {
 	r := b.ask(chatBody("hi", "model", "gtp-b"))
 	if r.status != http.StatusNotFound || r.code != "model_not_found" || !strings.Contains(r.raw, "gpt-b") || !strings.Contains(r.raw, "default") {
 		t.Errorf("%d %s", r.status, r.raw)
+	}
+}
+
+func TestALocalModelThatWasNeverFetched(t *testing.T) {
+	b := newBench(t, withAnthropic, withoutLocal)
+	if r := b.ask(chatBody("hi", "model", localModel)); r.status != http.StatusNotFound || r.code != "model_missing" || !strings.Contains(r.raw, "aran model pull "+localModel) {
+		t.Errorf("%d %s", r.status, r.raw)
+	}
+	if r := b.ask(chatBody("hi")); r.status != http.StatusOK {
+		t.Errorf("default: %d %s", r.status, r.raw)
 	}
 }
 

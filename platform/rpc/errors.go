@@ -63,13 +63,19 @@ func asFault(err error) *fault.Error {
 // Status maps a fault's kind to an HTTP status.
 func Status(err error) int { return mappingOf(asFault(err)).status }
 
-// ContentType is the code of a fault.Unsupported about a body's media type: 415 over HTTP (RFC 9110 §15.5.16).
-const ContentType = "content_type"
+// Codes that HTTP has a status for and faults have no kind for.
+const (
+	ContentType      = "content_type"       // of fault.Unsupported: 415 (RFC 9110 §15.5.16)
+	methodNotAllowed = "method_not_allowed" // of fault.Invalid: 405
+)
 
 func mappingOf(f *fault.Error) mapping {
 	m := mappings()[f.Kind]
-	if f.Kind == fault.Unsupported && f.Code == ContentType {
+	switch {
+	case f.Kind == fault.Unsupported && f.Code == ContentType:
 		m.status, m.title = http.StatusUnsupportedMediaType, "Unsupported media type"
+	case f.Kind == fault.Invalid && f.Code == methodNotAllowed:
+		m.status, m.title = http.StatusMethodNotAllowed, "Method not allowed"
 	}
 	return m
 }

@@ -299,9 +299,7 @@ func (p *Public) unserved(w http.ResponseWriter, r *http.Request, h http.Handler
 	h.ServeHTTP(&probe, r)
 	if probe.code == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", probe.header.Get("Allow"))
-		no := newProblem(fault.New(fault.Invalid, "method_not_allowed", "%s is not possible here; possible: %s.", r.Method, probe.header.Get("Allow")), RequestID(r.Context()))
-		no.Status, no.Title = http.StatusMethodNotAllowed, "Method not allowed"
-		writeProblem(w, r, no)
+		p.fail(w, r, fault.New(fault.Invalid, methodNotAllowed, "%s is not possible here; possible: %s.", r.Method, probe.header.Get("Allow")))
 		return
 	}
 	p.fail(w, r, fault.New(fault.Missing, "no_such_route", "There is no %s here.", r.URL.Path))

@@ -56,6 +56,8 @@ func TestErrorsAreClear(t *testing.T) {
 		{"unknown field of ours in a vendor's format", chat, p.AdminKey, map[string]any{"model": "default", "messages": ask("")["messages"], "aran": map[string]any{"collection": "docs"}}, 400, "", "collection"},
 		{"a value that breaks a rule", own, p.AdminKey, map[string]string{"name": "No spaces!"}, 400, "invalid", "name"},
 		{"unknown path", "/api/v1/nothing", p.AdminKey, map[string]string{}, 404, "", "nothing"},
+		{"unknown path of the model API", "/v1/nothing", p.AdminKey, map[string]string{}, 404, "no_such_route", "nothing"},
+		{"a method that is not there", "/v1/models", p.AdminKey, map[string]string{}, 405, "invalid_request_error", "GET"},
 		{"wrong type of body", own, p.AdminKey, "name=x", 415, "content_type", "application/json"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -44,7 +44,7 @@ unit: ## unit and contract tests, with the race detector
 journey: build ## a user's way through the platform, with the official SDKs
 	@test/suite journey 10 test/journey/run
 
-kills: ## kill -9 at every fault point and at random
+kills: build ## kill -9 at every fault point and at random
 	@test/suite kills 6 test/kill/run
 
 security: ## route walk, error table, hostile input

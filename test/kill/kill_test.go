@@ -1,6 +1,7 @@
 package kill
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -186,4 +187,24 @@ func lives(t *testing.T, bin, env, point string) error {
 		}
 	}
 	return nil
+}
+
+// TestTheShippedBinaryHasNoFaults looks for what only the build tag may bring.
+func TestTheShippedBinaryHasNoFaults(t *testing.T) {
+	shipped, err := os.ReadFile(filepath.Join(harness.Root(), "bin", "aran"))
+	if err != nil {
+		t.Skip("make build first")
+	}
+	faults, err := os.ReadFile(binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ARAN_FAULT_KILL", "ARAN_FAULT_INBOX", "ARAN_FAULT_OUTBOX"} {
+		if bytes.Contains(shipped, []byte(name)) {
+			t.Errorf("bin/aran knows %s", name)
+		}
+		if !bytes.Contains(faults, []byte(name)) {
+			t.Errorf("the binary of this suite does not know %s: the search above proves nothing", name)
+		}
+	}
 }

@@ -49,7 +49,7 @@ func Merge(title, version string, parts map[string]*huma.OpenAPI) ([]byte, error
 	}
 	doc := map[string]any{
 		"openapi": "3.1.0",
-		"info":    map[string]string{"title": title, "version": version, "license": "Apache-2.0"},
+		"info":    map[string]any{"title": title, "version": version, "license": map[string]string{"name": "Apache-2.0", "identifier": "Apache-2.0"}},
 		"paths":   paths,
 		"tags":    tags,
 		"components": map[string]any{
@@ -57,7 +57,6 @@ func Merge(title, version string, parts map[string]*huma.OpenAPI) ([]byte, error
 			"securitySchemes": map[string]any{"key": map[string]string{"type": "http", "scheme": "bearer", "description": "An API key (aran_live_…, aran_test_…) or a session's access token."}},
 		},
 	}
-	doc["info"] = map[string]any{"title": title, "version": version, "license": map[string]string{"name": "Apache-2.0", "identifier": "Apache-2.0"}}
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetIndent("", " ")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -158,11 +159,20 @@ func (p *Public) Handle(method, pattern string, a Access, maxBody int64, h http.
 	p.mux.Handle(method+" "+pattern, p.guard(r, h))
 }
 
-// Document adds an operation to the OpenAPI document for a route that Handle serves.
+// Document adds an operation to the OpenAPI document for a route that Handle serves, with the parameters of its path.
 func (p *Public) Document(op huma.Operation) {
 	p.secure(&op, p.access(op.Method, op.Path))
+	for _, m := range pathParameter.FindAllStringSubmatch(op.Path, -1) {
+		if !slices.ContainsFunc(op.Parameters, func(has *huma.Param) bool { return has.Name == m[1] }) {
+			op.Parameters = append(op.Parameters, &huma.Param{Name: m[1], In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+		}
+	}
+	op.Path = pathParameter.ReplaceAllString(op.Path, "{$1}")
 	p.api.OpenAPI().AddOperation(&op)
 }
+
+// pathParameter is a part of a pattern that may hold anything; with dots, slashes too.
+var pathParameter = regexp.MustCompile(`\{(\w+)(?:\.\.\.)?\}`)
 
 func (p *Public) access(method, pattern string) Access {
 	for _, r := range p.routes {

@@ -44,7 +44,7 @@ func (s *Service) routes() *rpc.Public {
 		p.Handle(r.method, r.pattern, rpc.Access{Scope: r.scope}, r.maxBody, r.h)
 		p.Document(huma.Operation{
 			OperationID: r.id, Method: r.method, Path: r.pattern, Summary: r.summary, Description: r.about, Tags: []string{"models"},
-			Responses: map[string]*huma.Response{"200": {Description: "The vendor's format, with our extension `aran`."}, "default": {Description: "An error in the vendor's format."}},
+			RequestBody: takes(r.id), Responses: gives(r.id),
 		})
 	}
 	return p

@@ -53,18 +53,23 @@ func (t *Local) RoundTrip(req *http.Request) (*http.Response, error) {
 		Body: &responseBody{pr, cancel}, ContentLength: -1, Request: req, Trailer: http.Header{},
 	}
 	w := &responseWriter{header: http.Header{}, pipe: pw, started: make(chan struct{}), res: res, cancel: cancel, head: req.Method == http.MethodHead}
-	// As on a connection: once the caller gave up, reads fail and a handler that writes is let go.
-	w.letGo = context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) }) // never fails
+	// As on a connection: once the caller gave up, reads fail and a handler that reads or writes is let go.
+	w.letGo = context.AfterFunc(ctx, func() {
+		_ = pw.CloseWithError(ctx.Err()) // never fails
+		_ = in.Body.Close()
+	})
 	t.running.Add(1)
 	go t.serve(w, in)
 	select {
 	case <-w.started:
-		return w.response(req)
 	case <-req.Context().Done():
-		// The handler may have answered in the same moment; its answer is dropped.
-		cancel()
-		return nil, req.Context().Err()
 	}
+	if err := req.Context().Err(); err != nil {
+		// The handler may have answered in the same moment, perhaps because of it; its answer is dropped.
+		cancel()
+		return nil, err
+	}
+	return w.response()
 }
 
 func (t *Local) request(ctx context.Context, req *http.Request) *http.Request {
@@ -90,22 +95,36 @@ func (t *Local) request(ctx context.Context, req *http.Request) *http.Request {
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
+	in.Body = requestBody{in.Body, ctx}
 	return in
+}
+
+// requestBody tells a handler whose caller gave up so, whatever its body says when it is closed amid a read.
+type requestBody struct {
+	io.ReadCloser
+	ctx context.Context //nolint:containedctx // of the request that it belongs to
+}
+
+func (b requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && b.ctx.Err() != nil {
+		err = b.ctx.Err()
+	}
+	return n, err
 }
 
 func (t *Local) serve(w *responseWriter, in *http.Request) {
 	defer t.running.Done()
-	var err error
+	err := errReset // as a server does when a handler does not return: the stream breaks, the reason stays here
 	defer func() {
-		if p := recover(); p != nil {
-			err = errReset // as a server does: the stream breaks, the reason stays here
-		}
+		_ = recover()
 		w.letGo()
 		w.finish(err)
 		_ = in.Body.Close()
 		w.cancel()
 	}()
 	t.handler.ServeHTTP(w, in)
+	err = in.Context().Err() // nobody may take what a caller cut short for the whole answer
 }
 
 var errReset = errors.New("stream reset by the handler")
@@ -142,7 +161,7 @@ type responseWriter struct {
 	hijacked bool
 }
 
-func (w *responseWriter) response(*http.Request) (*http.Response, error) {
+func (w *responseWriter) response() (*http.Response, error) {
 	if w.err != nil {
 		return nil, w.err
 	}

@@ -24,6 +24,10 @@ func RunTransport(t *testing.T, open Open) {
 		"a handler sees nothing of its caller's context":       freshContext,
 		"closing the body ends the handler":                    closeEnds,
 		"a caller that gives up ends the handler":              cancelEnds,
+		"an answer cut short by its caller never looks whole":  cancelCuts,
+		"a deadline that passes is what the reader hears":      deadlineCuts,
+		"a handler that waits for its question is let go":      cancelEndsReading,
+		"an answer stops the question":                         answerStops,
 		"trailers arrive, announced or not":                    trailers,
 		"a handler that aborts leaves no whole answer":         abort,
 		"a panic before the first byte is an error":            panicFirst,
@@ -166,6 +170,95 @@ func cancelEnds(t *testing.T, open Open) {
 		t.Errorf("the caller gets %v, want context.Canceled", err)
 	}
 	happens(t, silent, "the handler learns of it")
+}
+
+// polite sends a little, waits for its context and returns as if all was said.
+func polite() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half an ")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+}
+
+func cancelCuts(t *testing.T, open Open) {
+	rt := open(t, polite())
+	for range 50 { // the end of the handler and of its caller race
+		ctx, cancel := context.WithCancel(t.Context())
+		res := send(t, rt, request(ctx, t, http.NoBody))
+		if _, err := io.ReadFull(res.Body, make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := io.ReadAll(res.Body); !errors.Is(err, context.Canceled) {
+			t.Fatalf("the reader gets %v, want context.Canceled", err)
+		}
+	}
+	silent := open(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	for range 50 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if res, err := silent.RoundTrip(request(ctx, t, http.NoBody)); !errors.Is(err, context.DeadlineExceeded) {
+			if err == nil {
+				_ = res.Body.Close()
+			}
+			t.Fatalf("the caller gets %v, want context.DeadlineExceeded", err)
+		}
+		cancel()
+	}
+}
+
+func deadlineCuts(t *testing.T, open Open) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	res := send(t, open(t, polite()), request(ctx, t, http.NoBody))
+	if b, err := io.ReadAll(res.Body); !errors.Is(err, context.DeadlineExceeded) || string(b) != "half an " {
+		t.Errorf("the reader gets %q %v, want context.DeadlineExceeded", b, err)
+	}
+}
+
+func cancelEndsReading(t *testing.T, open Open) {
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	rt := open(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		_, err := r.Body.Read(make([]byte, 1))
+		ended <- err
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-begun; cancel() }()
+	ask, hear := io.Pipe()
+	defer func() { _ = hear.Close() }()
+	if res, err := rt.RoundTrip(request(ctx, t, ask)); !errors.Is(err, context.Canceled) {
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		t.Errorf("the caller gets %v, want context.Canceled", err)
+	}
+	select {
+	case err := <-ended:
+		if err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("the handler reads %v, as if the question was whole", err)
+		}
+	case <-time.After(patience):
+		t.Error("the handler still waits for a question that will not come")
+	}
+}
+
+func answerStops(t *testing.T, open Open) {
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	ask, hear := io.Pipe()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			if _, err := hear.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	if res := send(t, rt, request(t.Context(), t, ask)); res.StatusCode != http.StatusForbidden {
+		t.Errorf("%d", res.StatusCode)
+	}
+	happens(t, stopped, "who asks is told that nobody listens")
 }
 
 func trailers(t *testing.T, open Open) {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,9 +52,10 @@ func (t *Local) RoundTrip(req *http.Request) (*http.Response, error) {
 	pr, pw := io.Pipe()
 	res := &http.Response{
 		Proto: in.Proto, ProtoMajor: in.ProtoMajor, ProtoMinor: in.ProtoMinor,
-		Body: &responseBody{pr, cancel}, ContentLength: -1, Request: req, Trailer: http.Header{},
+		ContentLength: -1, Request: req, Trailer: http.Header{},
 	}
 	w := &responseWriter{header: http.Header{}, pipe: pw, started: make(chan struct{}), res: res, cancel: cancel, head: req.Method == http.MethodHead}
+	res.Body = &responseBody{pr, w}
 	// As on a connection: once the caller gave up, reads fail and a handler that reads or writes is let go.
 	w.letGo = context.AfterFunc(ctx, func() {
 		_ = pw.CloseWithError(ctx.Err()) // never fails
@@ -129,14 +132,22 @@ func (t *Local) serve(w *responseWriter, in *http.Request) {
 
 var errReset = errors.New("stream reset by the handler")
 
-// responseBody cancels the handler when the reader is done with it.
+// responseBody hands over the trailers at its end, and cancels the handler when the reader is done with it.
 type responseBody struct {
 	*io.PipeReader
-	cancel context.CancelFunc
+	w *responseWriter
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.PipeReader.Read(p)
+	if errors.Is(err, io.EOF) {
+		maps.Copy(b.w.res.Trailer, b.w.trailer) // here and not before: the reader may look at the names meanwhile
+	}
+	return n, err
 }
 
 func (b *responseBody) Close() error {
-	b.cancel()
+	b.w.cancel()
 	return b.PipeReader.Close()
 }
 
@@ -156,6 +167,8 @@ type responseWriter struct {
 	sent http.Header
 	err  error
 	peer net.Conn // the client's end after 101
+
+	trailer http.Header // written before the pipe is closed, read after
 
 	server   net.Conn
 	hijacked bool
@@ -202,6 +215,7 @@ func (w *responseWriter) WriteHeader(code int) {
 			}
 		}
 		w.code, w.sent = code, w.header.Clone()
+		maps.DeleteFunc(w.sent, func(k string, _ []string) bool { return k == "Trailer" || strings.HasPrefix(k, http.TrailerPrefix) })
 		close(w.started)
 	})
 }
@@ -224,11 +238,12 @@ func (w *responseWriter) finish(err error) {
 		return
 	}
 	w.WriteHeader(http.StatusOK)
+	w.trailer = http.Header{}
 	for k, v := range w.header {
 		if n, ok := strings.CutPrefix(k, http.TrailerPrefix); ok {
-			w.res.Trailer[n] = v
+			w.trailer[http.CanonicalHeaderKey(n)] = slices.Clone(v)
 		} else if _, declared := w.res.Trailer[k]; declared {
-			w.res.Trailer[k] = v
+			w.trailer[k] = slices.Clone(v)
 		}
 	}
 	_ = w.pipe.Close() // never fails

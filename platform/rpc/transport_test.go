@@ -2,19 +2,26 @@ package rpc_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
 
+	auditv1 "aran/api/gen/aran/audit/v1"
+	guardv1 "aran/api/gen/aran/guard/v1"
+	inferv1 "aran/api/gen/aran/infer/v1"
+	searchv1 "aran/api/gen/aran/search/v1"
+	userv1 "aran/api/gen/aran/user/v1"
 	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/rpc"
@@ -72,50 +79,75 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestFaultsAndDeadlinesTravel calls through the whole chain of client and server, both ways.
-func TestFaultsAndDeadlinesTravel(t *testing.T) {
-	a := rpctest.NewAuthority(t)
-	own := a.Server("clock", "chat")
-	const procedure = "/test.v1.ClockService/Wait"
-	var deadline time.Duration
-	handler := connect.NewUnaryHandlerSimple(procedure, func(ctx context.Context, d *durationpb.Duration) (*durationpb.Duration, error) {
-		if at, ok := ctx.Deadline(); ok {
-			deadline = time.Until(at)
+// TestRESTAndRPCGiveTheSameViolations holds what a REST handler answers to a message against what the chain before
+// a method answers to the same.
+func TestRESTAndRPCGiveTheSameViolations(t *testing.T) {
+	badName := "Not A Name"
+	for _, c := range []struct {
+		name  string
+		broke []fault.Field
+		want  []string // paths
+	}{
+		{"embed: no texts", violations(t, &inferv1.EmbedRequest{Model: strings.Repeat("m", 101)}), []string{"model", "texts"}},
+		{"embed: a long text", violations(t, &inferv1.EmbedRequest{Texts: []string{"fine", strings.Repeat("x", 100001)}}), []string{"texts[1]"}},
+		{"generate: nested", violations(t, &inferv1.GenerateRequest{
+			Model: "m", Messages: []*inferv1.Message{{Role: "user"}, {Role: "robot"}}, MaxTokens: -1, Temperature: new(3.0), TopP: new(0.0), Stop: []string{""},
+		}), []string{"messages[1].role", "max_tokens", "temperature", "top_p", "stop[0]"}},
+		{"retrieve: names, sizes and an enum", violations(t, &searchv1.RetrieveRequest{Collections: []string{"ok", badName}, Limit: 101, Mode: 99}), []string{"collections[1]", "query", "limit", "mode"}},
+		{"collection: a name", violations(t, &searchv1.CreateCollectionRequest{Name: badName}), []string{"name"}},
+		{"document: keys and values of a map", violations(t, &searchv1.PutDocumentRequest{
+			Collection: "c", Text: "t", ContentType: "text/html", Access: []string{"everyone"}, Metadata: map[string]string{"": "v"},
+		}), []string{"content_type", `metadata[""]`, "access[0]"}},
+		{"scan: an origin that is not known", violations(t, &guardv1.ScanRequest{Texts: []string{"x"}, Origin: 99}), []string{"origin"}},
+		{"output: a short mark", violations(t, &guardv1.CheckOutputRequest{Canaries: []string{"short"}}), []string{"canaries[0]"}},
+		{"exchange: a choice that is not made", violations(t, &userv1.ExchangeRequest{Audience: "UPPER"}), []string{"from", "audience"}},
+		{"page: a limit", violations(t, &auditv1.ListEventsRequest{Limit: 501}), []string{"limit"}},
+	} {
+		var got []string
+		for _, f := range c.broke {
+			got = append(got, f.Path)
+			if f.Rule == "" || f.Message == "" {
+				t.Errorf("%s: a violation says too little: %+v", c.name, f)
+			}
 		}
-		if d.GetSeconds() == 404 {
-			f := fault.New(fault.Missing, "no_such_clock", "There is no clock %q.", "x")
-			f.Fields = []fault.Field{{Path: "clock", Rule: "known", Message: "is not known"}}
-			return nil, f.After(3 * time.Second)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: broken are %q, want %q", c.name, got, c.want)
 		}
-		if auth.From(ctx).Subject != "user:meena" {
-			t.Errorf("the handler sees %+v", auth.From(ctx))
-		}
-		return proto.CloneOf(d), nil
-	}, own.HandlerOptions()...)
-	peer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // over a connection, its certificate says who calls
-		handler.ServeHTTP(w, r.WithContext(rpc.WithPeer(r.Context(), "chat")))
-	})
-	for name, rt := range map[string]http.RoundTripper{"in process": rpc.InProcess("chat", handler), "over a connection": overConnection(t, peer)} {
-		t.Run(name, func(t *testing.T) {
-			src := a.Source("chat", auth.Identity{Tenant: "t1", Subject: "user:meena", Scopes: []string{"chat:use"}})
-			c := connect.NewClient[durationpb.Duration, durationpb.Duration](&http.Client{Transport: rt}, "http://clock"+procedure, rpc.ClientOptions("clock", src)...)
-			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
-			defer cancel()
-			if _, err := c.CallUnary(ctx, connect.NewRequest(&durationpb.Duration{Seconds: 1})); err != nil {
-				t.Fatal(err)
-			}
-			if deadline < 30*time.Second || deadline > 40*time.Second {
-				t.Errorf("the handler has %s left of 40s", deadline)
-			}
-			_, err := c.CallUnary(ctx, connect.NewRequest(&durationpb.Duration{Seconds: 404}))
-			f := fault.From(err)
-			if f == nil || f.Kind != fault.Missing || f.Code != "no_such_clock" || f.Detail != `There is no clock "x".` || f.RetryAfter != 3*time.Second || fmt.Sprint(f.Fields) != "[{clock known is not known}]" {
-				t.Errorf("the fault arrives as %#v", f)
-			}
-			stranger := connect.NewClient[durationpb.Duration, durationpb.Duration](&http.Client{Transport: rt}, "http://clock"+procedure, rpc.ClientOptions("clock", a.Source("search", auth.Identity{Tenant: "t1", Subject: "user:meena"}))...)
-			if _, err := stranger.CallUnary(ctx, connect.NewRequest(&durationpb.Duration{})); !slices.Contains([]fault.Kind{fault.Unauthenticated, fault.Denied}, fault.KindOf(err)) {
-				t.Errorf("a token of another caller is answered with %v", err)
-			}
-		})
 	}
+}
+
+// violations sends a message both ways and returns what is wrong with it.
+func violations[T any, M interface {
+	*T
+	proto.Message
+}](t *testing.T, m M,
+) []fault.Field {
+	t.Helper()
+	name := string(m.ProtoReflect().Descriptor().FullName())
+
+	err := rpc.Validate(m)
+	w := httptest.NewRecorder()
+	rpc.Problem(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody), err)
+	var rest struct {
+		Code   string        `json:"code"`
+		Errors []fault.Field `json:"errors"`
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &rest); err != nil || w.Code != http.StatusBadRequest {
+		t.Errorf("%s over REST: %d %s %v", name, w.Code, w.Body, err)
+	}
+
+	a := rpctest.NewAuthority(t)
+	const procedure = "/test.v1.TestService/Take"
+	h := connect.NewUnaryHandlerSimple(procedure, func(_ context.Context, _ *T) (*emptypb.Empty, error) {
+		t.Errorf("%s reached the handler", name)
+		return &emptypb.Empty{}, nil
+	}, a.Server("test", "chat").HandlerOptions()...)
+	src := a.Source("chat", auth.Identity{Tenant: "t1", Subject: "user:meena"})
+	c := connect.NewClient[T, emptypb.Empty](&http.Client{Transport: rpc.InProcess("chat", h)}, "http://test"+procedure, rpc.ClientOptions("test", src)...)
+	_, err = c.CallUnary(t.Context(), connect.NewRequest((*T)(m)))
+	f := fault.From(err)
+	if f == nil || f.Kind != fault.Invalid || f.Code != rest.Code || !slices.Equal(f.Fields, rest.Errors) {
+		t.Errorf("%s: RPC says %#v, REST says %+v", name, f, rest)
+	}
+	return rest.Errors
 }

@@ -139,13 +139,19 @@ func endless(ended chan struct{}) http.Handler {
 }
 
 func closeEnds(t *testing.T, open Open) {
-	ended := make(chan struct{})
-	res := send(t, open(t, endless(ended)), request(t.Context(), t, http.NoBody))
-	if _, err := io.ReadFull(res.Body, make([]byte, 10)); err != nil {
-		t.Fatal(err)
+	writing, waiting := make(chan struct{}), make(chan struct{})
+	waits := polite()
+	for ended, h := range map[chan struct{}]http.Handler{
+		writing: endless(writing),
+		waiting: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { waits.ServeHTTP(w, r); close(waiting) }),
+	} {
+		res := send(t, open(t, h), request(t.Context(), t, http.NoBody))
+		if _, err := io.ReadFull(res.Body, make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		happens(t, ended, "the handler ends")
 	}
-	_ = res.Body.Close()
-	happens(t, ended, "the handler ends")
 }
 
 func cancelEnds(t *testing.T, open Open) {

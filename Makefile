@@ -34,7 +34,7 @@ $(TOOLS)/.made: tools/go.mod tools/go.sum tools/package-lock.json
 	@touch $@
 
 check: tools ## format, lint, contracts, generated-is-clean, architecture, threat model
-	@test/suite check 5 test/check
+	@test/suite check 7 test/check
 
 test: unit journey kills security ## every suite, each with its budget (installs what it needs)
 

@@ -11,44 +11,59 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	inferv1 "aran/api/gen/aran/infer/v1"
-	"aran/api/gen/aran/infer/v1/inferv1connect"
 	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/rpc"
 )
 
-// models is a service behind the whole chain; what a test leaves out is unimplemented.
-type models struct {
-	inferv1connect.UnimplementedInferServiceHandler
-	embed    func(context.Context, *inferv1.EmbedRequest) error
-	generate func(context.Context, *connect.ServerStream[inferv1.GenerateResponse]) error
+// word is what is asked and answered: a message that belongs to no service.
+type word = wrapperspb.StringValue
+
+const (
+	unaryProcedure  = "/test.v1.WordService/Say"
+	streamProcedure = "/test.v1.WordService/Tell"
+)
+
+// words is a service behind the whole chain.
+type words struct {
+	say  func(ctx context.Context, asked string) error
+	tell func(ctx context.Context, s *connect.ServerStream[word]) error
 }
 
-func (m models) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.EmbedResponse, error) {
-	return &inferv1.EmbedResponse{Model: auth.From(ctx).Subject}, m.embed(ctx, r)
+type client struct{ unary, stream *connect.Client[word, word] }
+
+// Say answers with the subject that the handler saw.
+func (c client) Say(ctx context.Context, asked string) (string, error) {
+	res, err := c.unary.CallUnary(ctx, connect.NewRequest(wrapperspb.String(asked)))
+	if err != nil {
+		return "", err
+	}
+	return res.Msg.GetValue(), nil
 }
 
-func (m models) Generate(ctx context.Context, _ *inferv1.GenerateRequest, s *connect.ServerStream[inferv1.GenerateResponse]) error {
-	return m.generate(ctx, s)
+func (c client) Tell(ctx context.Context) (*connect.ServerStreamForClient[word], error) {
+	return c.stream.CallServerStream(ctx, connect.NewRequest(wrapperspb.String("why")))
 }
 
 // call opens a transport from chat to a service and presents tokens that were made for a caller.
-func call(t *testing.T, open Open, caller string, m models) inferv1connect.InferServiceClient {
+func call(t *testing.T, open Open, caller string, s words) client {
 	t.Helper()
 	a := NewAuthority(t)
+	own := a.Server("words", "chat").HandlerOptions()
 	mux := http.NewServeMux()
-	mux.Handle(inferv1connect.NewInferServiceHandler(m, a.Server("infer", "chat").HandlerOptions()...))
+	mux.Handle(unaryProcedure, connect.NewUnaryHandlerSimple(unaryProcedure, func(ctx context.Context, w *word) (*word, error) {
+		return wrapperspb.String(auth.From(ctx).Subject), s.say(ctx, w.GetValue())
+	}, own...))
+	mux.Handle(streamProcedure, connect.NewServerStreamHandlerSimple(streamProcedure, func(ctx context.Context, _ *word, out *connect.ServerStream[word]) error {
+		return s.tell(ctx, out)
+	}, own...))
 	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // in the place of a certificate
 		mux.ServeHTTP(w, r.WithContext(rpc.WithPeer(r.Context(), "chat")))
 	}))
-	src := a.Source(caller, auth.Identity{Tenant: "t1", Subject: "user:meena", Scopes: []string{auth.ScopeEmbed}})
-	return inferv1connect.NewInferServiceClient(&http.Client{Transport: rt}, "http://infer", rpc.ClientOptions("infer", src)...)
-}
-
-func question() *inferv1.GenerateRequest {
-	return &inferv1.GenerateRequest{Model: "m", Messages: []*inferv1.Message{{Role: "user", Content: "why"}}}
+	h, opts := &http.Client{Transport: rt}, rpc.ClientOptions("words", a.Source(caller, auth.Identity{Tenant: "t1", Subject: "user:meena", Scopes: []string{auth.ScopeEmbed}}))
+	return client{connect.NewClient[word, word](h, "http://words"+unaryProcedure, opts...), connect.NewClient[word, word](h, "http://words"+streamProcedure, opts...)}
 }
 
 // full is a fault with all that one can carry.
@@ -70,48 +85,48 @@ func sameFault(t *testing.T, err error) {
 }
 
 func unaryFault(t *testing.T, open Open) {
-	c := call(t, open, "chat", models{embed: func(_ context.Context, r *inferv1.EmbedRequest) error {
-		if r.GetTexts()[0] == "too much" {
+	c := call(t, open, "chat", words{say: func(_ context.Context, asked string) error {
+		if asked == "too much" {
 			return full()
 		}
 		return nil
 	}})
-	res, err := c.Embed(t.Context(), &inferv1.EmbedRequest{Texts: []string{"a"}})
-	if err != nil || res.GetModel() != "user:meena" {
-		t.Fatalf("the handler sees the identity of %q, %v", res.GetModel(), err)
+	res, err := c.Say(t.Context(), "a")
+	if err != nil || res != "user:meena" {
+		t.Fatalf("the handler sees the identity of %q, %v", res, err)
 	}
-	_, err = c.Embed(t.Context(), &inferv1.EmbedRequest{Texts: []string{"too much"}})
+	_, err = c.Say(t.Context(), "too much")
 	sameFault(t, err)
 }
 
 func strangersToken(t *testing.T, open Open) {
-	c := call(t, open, "search", models{embed: func(context.Context, *inferv1.EmbedRequest) error {
+	c := call(t, open, "search", words{say: func(context.Context, string) error {
 		t.Error("the handler was reached with a token that was made for another caller")
 		return nil
 	}})
-	_, err := c.Embed(t.Context(), &inferv1.EmbedRequest{Texts: []string{"a"}})
+	_, err := c.Say(t.Context(), "a")
 	if kind := fault.KindOf(err); kind != fault.Unauthenticated && kind != fault.Denied {
 		t.Errorf("a token of another caller is answered with %v", err)
 	}
 }
 
 func streamFault(t *testing.T, open Open) {
-	c := call(t, open, "chat", models{generate: func(_ context.Context, s *connect.ServerStream[inferv1.GenerateResponse]) error {
+	c := call(t, open, "chat", words{tell: func(_ context.Context, s *connect.ServerStream[word]) error {
 		for _, text := range []string{"be", "cause"} {
-			if err := s.Send(&inferv1.GenerateResponse{Text: text}); err != nil {
+			if err := s.Send(wrapperspb.String(text)); err != nil {
 				return err
 			}
 		}
 		return full()
 	}})
-	s, err := c.Generate(t.Context(), question())
+	s, err := c.Tell(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
 	var text strings.Builder
 	for s.Receive() {
-		text.WriteString(s.Msg().GetText())
+		text.WriteString(s.Msg().GetValue())
 	}
 	if text.String() != "because" {
 		t.Errorf("before the fault came %q", text.String())
@@ -121,7 +136,7 @@ func streamFault(t *testing.T, open Open) {
 
 func deadlineTravels(t *testing.T, open Open) {
 	left := make(chan time.Duration, 1)
-	c := call(t, open, "chat", models{embed: func(ctx context.Context, _ *inferv1.EmbedRequest) error {
+	c := call(t, open, "chat", words{say: func(ctx context.Context, _ string) error {
 		at, _ := ctx.Deadline()
 		left <- time.Until(at)
 		<-ctx.Done()
@@ -129,7 +144,7 @@ func deadlineTravels(t *testing.T, open Open) {
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
 	defer cancel()
-	_, err := c.Embed(ctx, &inferv1.EmbedRequest{Texts: []string{"a"}})
+	_, err := c.Say(ctx, "a")
 	if fault.KindOf(err) != fault.Deadline {
 		t.Errorf("the caller gets %v, want a fault of its deadline", err)
 	}
@@ -140,10 +155,10 @@ func deadlineTravels(t *testing.T, open Open) {
 
 func streamLeft(t *testing.T, open Open) {
 	ended := make(chan struct{})
-	c := call(t, open, "chat", models{generate: func(ctx context.Context, s *connect.ServerStream[inferv1.GenerateResponse]) error {
+	c := call(t, open, "chat", words{tell: func(ctx context.Context, s *connect.ServerStream[word]) error {
 		defer close(ended)
 		for ctx.Err() == nil {
-			if err := s.Send(&inferv1.GenerateResponse{Text: "and so on"}); err != nil {
+			if err := s.Send(wrapperspb.String("and so on")); err != nil {
 				return err
 			}
 		}
@@ -151,7 +166,7 @@ func streamLeft(t *testing.T, open Open) {
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s, err := c.Generate(ctx, question())
+	s, err := c.Tell(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,7 +192,7 @@ func polite() http.Handler {
 		_, _ = io.WriteString(w, "half an ")
 		w.(http.Flusher).Flush()
 		for r.Context().Err() == nil {
-			runtime.Gosched()
+			continue
 		}
 	})
 }

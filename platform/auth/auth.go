@@ -38,6 +38,10 @@ const (
 	ScopeKeysWrite   = "keys:write"
 	ScopeTenant      = "tenant:read"
 	ScopeOperate     = "operate:read"
+	ScopeWebhooks    = "webhooks:manage"
+	ScopeItems       = "items:write"
+	ScopeInteract    = "interactions:write"
+	ScopeRecommend   = "recommendations:read"
 )
 
 // Has reports whether the identity holds the scope.

@@ -41,8 +41,11 @@ func (r *Run) Tx(name string, fn func(ctx context.Context, tx *store.Tx) error) 
 	fault.Point("saga.before_step")
 	committed := func() {}
 	_, err := dbos.RunAsTransaction(r.ctx, r.e.data, func(ctx context.Context, tx dbos.Tx) (bool, error) {
-		var own *store.Tx
-		own, committed = r.e.db.Adopt(handle{tx})
+		own, done, err := r.e.db.Adopt(ctx, handle{tx})
+		if err != nil {
+			return false, err
+		}
+		committed = done
 		return true, fn(ctx, own)
 	}, dbos.WithStepName(name), dbos.WithStepMaxRetries(txTries), dbos.WithStepBaseInterval(firstPause), dbos.WithStepRetryPredicate(func(err error) bool { return fault.From(err) == nil && r.ctx.Err() == nil }))
 	if err != nil {

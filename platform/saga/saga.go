@@ -1,22 +1,25 @@
 // Package saga runs durable workflows with compensation, on DBOS Transact in the service's own database.
 //
 // A step's effect, its record and the events it emits are one transaction, so that a run that was cut off
-// goes on where it was and does nothing twice. Inputs and results are stored as JSON: ids, digests and
+// goes on where it was and does nothing twice: in the next process, or on PostgreSQL in another replica. Inputs and results are stored as JSON: ids, digests and
 // counts, never content. The package decides how steps are recorded and retried, not what they do.
 package saga
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
 	_ "github.com/dbos-inc/dbos-transact-golang/dbos/driver/sqlite" // the engine's SQLite dialect
+	"github.com/google/uuid"
 
 	"aran/platform/fault"
 	"aran/platform/store"
@@ -37,9 +40,20 @@ type Engine struct {
 	ctx  dbos.Context
 	data *dbos.DataSource
 	log  *slog.Logger
+	text texts
+
+	bodies map[string]func(r *Run, in json.RawMessage) error // by name; complete before Launch
+
+	id, version          string   // of this executor, and of its set of definitions
+	previous             []string // sets whose runs the definitions here can finish
+	beatEvery, deadAfter time.Duration
+	silent               atomic.Bool // as if this process hung: only tests set it
 
 	slots chan struct{} // one per run that works
 	queue chan struct{} // one per run that was started
+
+	end     context.CancelFunc // of what accompanies other replicas
+	company sync.WaitGroup
 
 	stopping chan struct{}
 	stop     sync.Once
@@ -49,35 +63,51 @@ type Engine struct {
 	launched bool
 }
 
-// Open prepares an engine on the service's own database. version names the set of definitions: change it when steps change.
-func Open(ctx context.Context, db *store.DB, service, version string, log *slog.Logger) (*Engine, error) {
+// Open prepares an engine on the service's own database. version names the set of definitions: change it when steps
+// change, keep the former definition beside the new one under its name, and list the former version as previous, so that
+// the runs of before the upgrade are finished. ctx bounds only the set-up.
+func Open(ctx context.Context, db *store.DB, service, version string, log *slog.Logger, previous ...string) (*Engine, error) {
 	if !names.MatchString(service) || version == "" {
 		return nil, fmt.Errorf("saga: service %q, version %q", service, version)
 	}
 	e := &Engine{
-		db: db, log: log, slots: make(chan struct{}, concurrent), queue: make(chan struct{}, waitingRuns),
+		db: db, log: log, text: textsFor(service, db.Shared()), id: service, version: version, previous: previous, beatEvery: beatEvery, deadAfter: deadAfter,
+		bodies: map[string]func(*Run, json.RawMessage) error{}, slots: make(chan struct{}, concurrent), queue: make(chan struct{}, waitingRuns),
 		stopping: make(chan struct{}), quiet: make(chan struct{}),
 	}
-	// The service's own handle: its transactions and ours share the one writer, with synchronous=FULL.
-	c, err := dbos.NewContext(context.WithoutCancel(ctx), dbos.Config{
-		AppName: "aran-" + service, SQLiteSystemDB: db.Writer(), ApplicationVersion: version, ExecutorID: service,
+	if db.Shared() {
+		e.id = service + "-" + uuid.NewString()
+	}
+	var err error
+	if _, err = db.Alone(ctx, "saga set-up", func(ctx context.Context) error { return e.exec(ctx, e.text.create) }); err != nil {
+		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
+	}
+	// The service's own handle: a step's record and its effects are one transaction, and durable.
+	e.ctx, err = dbos.NewContext(context.WithoutCancel(ctx), dbos.Config{
+		AppName: "aran-" + service, SQLiteSystemDB: db.Writer(), SystemDBPool: db.Pool(), ApplicationVersion: version, ExecutorID: e.id,
 		Logger: slog.New(quieter{log.Handler()}), SchedulerPollingInterval: rarely, AutoUpgradeInterval: rarely,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
 	}
-	e.ctx = c
-	if e.data, err = dbos.NewDataSource(c, db.Writer(), dbos.WithDataSourceName("own")); err != nil {
+	if e.data, err = e.source(); err != nil {
 		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
 	}
+	dbos.RegisterWorkflow(e.ctx, e.flow, dbos.WithWorkflowName("saga"))
 	return e, nil
+}
+
+func (e *Engine) source() (*dbos.DataSource, error) {
+	if e.db.Shared() {
+		return dbos.NewDataSource(e.ctx, e.db.Pool(), dbos.WithDataSourceName("own"))
+	}
+	return dbos.NewDataSource(e.ctx, e.db.Writer(), dbos.WithDataSourceName("own"))
 }
 
 // Saga is a defined workflow with input I (ids only; it is stored as JSON).
 type Saga[I any] struct {
 	e    *Engine
 	name string
-	flow dbos.Workflow[I, string]
 }
 
 // Outcomes of a finished run.
@@ -86,32 +116,56 @@ const (
 	compensated = "compensated"
 )
 
+// call is the input of every run, as the engine stores it.
+type call struct {
+	Saga string          `json:"saga"`
+	In   json.RawMessage `json:"in"`
+}
+
 // Define registers a saga; all are defined before Launch. A body must do the same steps in the same order each time it
 // runs for an input: what it decides on comes from the input and from steps' results.
 func Define[I any](e *Engine, name string, body func(r *Run, in I) error) *Saga[I] {
-	s := &Saga[I]{e: e, name: name}
-	s.flow = func(ctx dbos.Context, in I) (string, error) {
-		id, err := dbos.GetWorkflowID(ctx)
-		if err != nil {
-			return "", err
-		}
-		r := &Run{ID: id, e: e, ctx: ctx}
-		e.enter()
-		defer e.leave()
-		fault.Point("saga.run_started")
-		err = r.body(func() error { return body(r, in) })
-		if err == nil {
-			fault.Point("saga.run_done")
-			return done, nil
-		}
-		e.log.LogAttrs(ctx, slog.LevelWarn, "saga failed; compensating", slog.String("saga", name), slog.String("run", id), slog.String("error", err.Error()))
-		if undo := r.compensate(); undo != nil {
-			return "", fmt.Errorf("saga %s: %w", name, errors.Join(err, undo))
-		}
-		return compensated, nil
+	if _, twice := e.bodies[name]; twice {
+		panic("saga: defined twice: " + name)
 	}
-	dbos.RegisterWorkflow(e.ctx, s.flow, dbos.WithWorkflowName(name))
-	return s
+	e.bodies[name] = func(r *Run, raw json.RawMessage) error {
+		var in I
+		if err := json.Unmarshal(raw, &in); err != nil {
+			return fmt.Errorf("input: %w", err)
+		}
+		return body(r, in)
+	}
+	return &Saga[I]{e, name}
+}
+
+// flow is the one workflow that the engine knows: it tells them apart by the function, and ours are closures of one.
+func (e *Engine) flow(ctx dbos.Context, c call) (string, error) {
+	id, err := dbos.GetWorkflowID(ctx)
+	if err != nil {
+		return "", err
+	}
+	r := &Run{ID: id, e: e, ctx: ctx}
+	e.enter()
+	defer e.leave()
+	fault.Point("saga.run_started")
+	body, ok := e.bodies[c.Saga]
+	if !ok {
+		return "", fmt.Errorf("no saga is called %q", c.Saga)
+	}
+	err = r.body(func() error { return body(r, c.In) })
+	if err == nil {
+		fault.Point("saga.run_done")
+		return done, nil
+	}
+	if errors.Is(err, dbos.ErrConflictingWorkflowID) {
+		e.log.LogAttrs(ctx, slog.LevelWarn, "another replica took the saga over", slog.String("saga", c.Saga), slog.String("run", id))
+		return "", err // not recorded: the run is not ours any more
+	}
+	e.log.LogAttrs(ctx, slog.LevelWarn, "saga failed; compensating", slog.String("saga", c.Saga), slog.String("run", id), slog.String("error", err.Error()))
+	if undo := r.compensate(); undo != nil {
+		return "", fmt.Errorf("saga %s: %w", c.Saga, errors.Join(err, undo))
+	}
+	return compensated, nil
 }
 
 // Start begins a run once: a second call with the same id does nothing. It waits when too many runs are waiting.
@@ -124,7 +178,11 @@ func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
 	case <-s.e.stopping:
 		return fault.New(fault.Unavailable, "stopping", "The service is stopping.").After(time.Second)
 	}
-	h, err := dbos.RunWorkflow(s.e.ctx, s.flow, in, dbos.WithWorkflowID(id))
+	raw, err := json.Marshal(in)
+	var h dbos.WorkflowHandle[string]
+	if err == nil {
+		h, err = dbos.RunWorkflow(s.e.ctx, s.e.flow, call{s.name, raw}, dbos.WithWorkflowID(id))
+	}
 	if err != nil {
 		<-s.e.queue
 		return fmt.Errorf("start saga %s: %w", s.name, err)
@@ -138,9 +196,17 @@ func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
 }
 
 // Launch resumes what an earlier process left and begins to work.
-func (e *Engine) Launch(context.Context) error {
+func (e *Engine) Launch(ctx context.Context) error {
+	if err := e.join(ctx); err != nil {
+		return fmt.Errorf("launch sagas: %w", err)
+	}
 	if err := dbos.Launch(e.ctx); err != nil {
 		return fmt.Errorf("launch sagas: %w", err)
+	}
+	if e.db.Shared() {
+		life, end := context.WithCancel(context.WithoutCancel(ctx))
+		e.end = end
+		e.company.Go(func() { e.accompany(life) })
 	}
 	e.mu.Lock()
 	e.launched = true
@@ -152,6 +218,11 @@ func (e *Engine) Launch(context.Context) error {
 func (e *Engine) Stop(ctx context.Context) error {
 	e.stop.Do(func() { close(e.stopping) })
 	err := e.awaitQuiet(ctx)
+	if e.end != nil {
+		e.end()
+		e.company.Wait()
+		err = errors.Join(err, e.leaveOthers(ctx))
+	}
 	e.mu.Lock()
 	launched := e.launched
 	e.mu.Unlock()

@@ -17,13 +17,14 @@ import (
 
 	"aran/platform/fault"
 	"aran/platform/saga"
+	"aran/platform/secret"
 	"aran/platform/store"
 )
 
 func migrations() fstest.MapFS {
 	return fstest.MapFS{"0001_start.sql": {Data: []byte(`
-CREATE TABLE probe_effect (run TEXT NOT NULL, name TEXT NOT NULL);
-CREATE TABLE probe_entry (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL);`)}}
+CREATE TABLE probe_effect (sequence {{serial}}, run TEXT NOT NULL, name TEXT NOT NULL);
+CREATE TABLE probe_entry (sequence {{serial}}, event TEXT NOT NULL);`)}}
 }
 
 const (
@@ -31,13 +32,23 @@ const (
 	addEntry  = `INSERT INTO probe_entry (event) VALUES ($1)`
 )
 
-func open(t *testing.T, path string) (*store.DB, *saga.Engine) {
+// open opens an engine in a file, or in the database of a postgres:// URL.
+func open(t *testing.T, at string) (*store.DB, *saga.Engine) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Service: "probe", Path: path, Migrations: migrations()})
+	return openVersion(t, at, "1")
+}
+
+func openVersion(t *testing.T, at, version string, previous ...string) (*store.DB, *saga.Engine) {
+	t.Helper()
+	o := store.Options{Service: "probe", Path: at, Migrations: migrations()}
+	if strings.HasPrefix(at, "postgres:") {
+		o.URL = secret.New(at)
+	}
+	db, err := store.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := saga.Open(t.Context(), db, "probe", "1", slog.New(slog.DiscardHandler))
+	e, err := saga.Open(t.Context(), db, "probe", version, slog.New(slog.DiscardHandler), previous...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +75,7 @@ func effect(r *saga.Run, name string) error {
 
 func effects(t *testing.T, db *store.DB, run string) string {
 	t.Helper()
-	rows, err := db.Query(t.Context(), `SELECT name FROM probe_effect WHERE run = $1 ORDER BY rowid`, run)
+	rows, err := db.Query(t.Context(), `SELECT name FROM probe_effect WHERE run = $1 ORDER BY sequence`, run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +109,11 @@ func await(t *testing.T, e *saga.Engine, run string, want saga.State) {
 }
 
 func TestStepsRunOnceInOrder(t *testing.T) {
-	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	stepsRunOnceInOrder(t, filepath.Join(t.TempDir(), "probe.db"))
+}
+
+func stepsRunOnceInOrder(t *testing.T, at string) {
+	db, e := open(t, at)
 	defer stop(t, db, e)
 	s := saga.Define(e, "two", func(r *saga.Run, in string) error {
 		n, err := saga.Do(r, "look", func(context.Context) (int, error) { return len(in), nil })
@@ -128,7 +143,11 @@ func TestStepsRunOnceInOrder(t *testing.T) {
 }
 
 func TestCompensation(t *testing.T) {
-	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	compensation(t, filepath.Join(t.TempDir(), "probe.db"))
+}
+
+func compensation(t *testing.T, at string) {
+	db, e := open(t, at)
 	defer stop(t, db, e)
 	undo := func(r *saga.Run, name string) {
 		r.Undo(name, func(ctx context.Context, tx *store.Tx) error {
@@ -164,7 +183,11 @@ func TestCompensation(t *testing.T) {
 }
 
 func TestAPartThatIsAwayIsTriedAgain(t *testing.T) {
-	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	aPartThatIsAwayIsTriedAgain(t, filepath.Join(t.TempDir(), "probe.db"))
+}
+
+func aPartThatIsAwayIsTriedAgain(t *testing.T, at string) {
+	db, e := open(t, at)
 	defer stop(t, db, e)
 	var tries atomic.Int32
 	s := saga.Define(e, "patient", func(r *saga.Run, _ string) error {
@@ -189,7 +212,10 @@ func TestAPartThatIsAwayIsTriedAgain(t *testing.T) {
 }
 
 func TestAStopIsNoFailure(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "probe.db")
+	aStopIsNoFailure(t, filepath.Join(t.TempDir(), "probe.db"))
+}
+
+func aStopIsNoFailure(t *testing.T, path string) {
 	define := func(e *saga.Engine, call func(ctx context.Context) (int, error)) *saga.Saga[string] {
 		return saga.Define(e, "long", func(r *saga.Run, _ string) error {
 			if err := effect(r, "first"); err != nil {
@@ -242,9 +268,13 @@ func TestKilled(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
+	killed(t, dir, filepath.Join(dir, "probe.db"))
+}
+
+func killed(t *testing.T, dir, at string) {
 	for life := range kills {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestKilled$")
-		cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprint("ARAN_TEST_SAGA_LIFE=", life)) //nolint:forbidigo // from its parent, this test
+		cmd.Env = append(os.Environ(), childVariable+"="+dir, "ARAN_TEST_SAGA_AT="+at, fmt.Sprint("ARAN_TEST_SAGA_LIFE=", life)) //nolint:forbidigo // from its parent, this test
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -257,7 +287,8 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	runs := strings.Fields(string(acknowledged))
-	db, e := open(t, filepath.Join(dir, "probe.db"))
+	db, e := open(t, at)
+	saga.Hurry(e)
 	defer stop(t, db, e)
 	defineChild(e)
 	if err := e.Launch(t.Context()); err != nil {
@@ -300,7 +331,7 @@ func defineChild(e *saga.Engine) *saga.Saga[string] {
 }
 
 func child(t *testing.T, dir string) {
-	db, e := open(t, filepath.Join(dir, "probe.db"))
+	db, e := open(t, os.Getenv("ARAN_TEST_SAGA_AT")) //nolint:forbidigo // from its parent, this test
 	s := defineChild(e)
 	if err := e.Launch(t.Context()); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ import (
 
 	"aran/platform/cache"
 	"aran/platform/fault"
+	"aran/platform/secret"
 	"aran/platform/store"
 )
 
@@ -55,13 +56,23 @@ type subjectKeys struct {
 	pseudonym string
 }
 
-// Open opens the key database of a service at path. A database that another keyring or service made is refused.
+// Open opens the key database of a service in a file. A database that another keyring or service made is refused.
 func Open(ctx context.Context, k *Keyring, service, path string) (*Box, error) {
+	return open(ctx, k, service, store.Options{Path: path, Log: slog.New(slog.DiscardHandler)})
+}
+
+// OpenURL is Open for a PostgreSQL database, which several replicas may have open.
+func OpenURL(ctx context.Context, k *Keyring, service string, url secret.String, log *slog.Logger) (*Box, error) {
+	return open(ctx, k, service, store.Options{URL: url, Log: log})
+}
+
+func open(ctx context.Context, k *Keyring, service string, o store.Options) (*Box, error) {
 	m, err := migrations()
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, store.Options{Service: service + "_keys", Path: path, Migrations: m, Readers: 1, Log: slog.New(slog.DiscardHandler)})
+	o.Service, o.Migrations, o.Readers = service+"_keys", m, 1
+	db, err := store.Open(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("open keys of %s: %w", service, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"aran/platform/fault"
 	"aran/platform/seal"
+	"aran/platform/secret"
+	"aran/platform/store/pgtest"
 )
 
 func keyring(t *testing.T, path string) *seal.Keyring {
@@ -30,6 +33,40 @@ func openBox(t *testing.T, k *seal.Keyring, path string) *seal.Box {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestOnPostgreSQL: two replicas share keys, and what one erases is gone for both and in the table's file.
+func TestOnPostgreSQL(t *testing.T) {
+	url := secret.New(pgtest.Start(t).Database())
+	ring := keyring(t, filepath.Join(t.TempDir(), "keyring"))
+	open := func(k *seal.Keyring, service string) (*seal.Box, error) {
+		b, err := seal.OpenURL(t.Context(), k, service, url, slog.New(slog.DiscardHandler))
+		if err == nil {
+			t.Cleanup(func() { _ = b.Close() })
+		}
+		return b, err
+	}
+	one, two := must[*seal.Box](t)(open(ring, "chat")), must[*seal.Box](t)(open(ring, "chat"))
+	sealed := must[[]byte](t)(one.Seal(t.Context(), "user:ann", []byte("text"), nil))
+	if got := must[[]byte](t)(two.Open(t.Context(), "user:ann", sealed, nil)); string(got) != "text" {
+		t.Errorf("the other replica reads %q", got)
+	}
+	if a, b := must[string](t)(one.Pseudonym(t.Context(), "user:ann")), must[string](t)(two.Pseudonym(t.Context(), "user:ann")); a != b {
+		t.Errorf("two names for one subject: %s, %s", a, b)
+	}
+	if err := one.Erase(t.Context(), "user:ann"); err != nil {
+		t.Fatal(err)
+	}
+	three := must[*seal.Box](t)(open(ring, "chat")) // a replica that has nothing in memory
+	for _, b := range []*seal.Box{one, three} {
+		if _, err := b.Open(t.Context(), "user:ann", sealed, nil); !erased(err) {
+			t.Errorf("after the erasure: %v", err)
+		}
+	}
+	other := keyring(t, filepath.Join(t.TempDir(), "keyring"))
+	if _, err := open(other, "chat"); err == nil || !strings.Contains(err.Error(), "keyring") {
+		t.Errorf("a replica with another keyring: %v", err)
+	}
 }
 
 func must[T any](t *testing.T) func(v T, err error) T {

@@ -24,8 +24,6 @@ const (
 	insertSubject = `INSERT INTO seal_subject (id, data_key, pseudonym, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`
 	selectSubject = `SELECT id, data_key, pseudonym, erased_at FROM seal_subject WHERE id = $1`
 	selectByName  = `SELECT id, data_key, pseudonym, erased_at FROM seal_subject WHERE pseudonym = $1`
-	overwrite     = `PRAGMA secure_delete = ON`
-	moveJournal   = `PRAGMA wal_checkpoint(TRUNCATE)`
 	eraseSubject  = `INSERT INTO seal_subject (id, created_at, erased_at) VALUES ($1, $2, $2)
 		ON CONFLICT (id) DO UPDATE SET data_key = NULL, pseudonym = NULL, erased_at = excluded.erased_at WHERE seal_subject.erased_at IS NULL`
 )
@@ -90,10 +88,10 @@ func scanSubject(s store.Row) (row, error) {
 	return r, nil
 }
 
-// erase takes the keys out of the row; the engine overwrites where they stood, not to leave them in a free page.
+// erase takes the keys out of the row; the database is told to leave no trace of them.
 func (b *Box) erase(ctx context.Context, id []byte) error {
 	return b.db.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec(ctx, overwrite); err != nil {
+		if err := tx.Overwrite(ctx); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, eraseSubject, id, time.Now().UnixMicro())
@@ -101,27 +99,11 @@ func (b *Box) erase(ctx context.Context, id []byte) error {
 	})
 }
 
-const (
-	scrubTries = 100
-	scrubPause = 10 * time.Millisecond
-)
-
-// scrub moves the write-ahead log into the database and empties it, for it holds erased keys too. Readers that
-// are in its way are waited for.
+// scrub empties what still holds erased keys: journals, or pages of the table that nobody reads any more.
 func (b *Box) scrub(ctx context.Context) error {
-	for range scrubTries {
-		var busy, pages, moved int
-		if err := b.db.Writer().QueryRowContext(ctx, moveJournal).Scan(&busy, &pages, &moved); err != nil {
-			return err
-		}
-		if busy == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(scrubPause):
-		}
+	err := b.db.Scrub(ctx, "seal_subject")
+	if errors.Is(err, store.ErrInUse) {
+		return fault.New(fault.Unavailable, "erasure_unfinished", "The keys are erased, but traces of them are still in a journal; erase again.")
 	}
-	return fault.New(fault.Unavailable, "erasure_unfinished", "The keys are erased, but traces of them are still in a journal; erase again.")
+	return err
 }

@@ -13,14 +13,22 @@ import (
 	"aran/platform/fault"
 )
 
+// breaks is the first line of a migration after which the program of before it no longer works on the database. All
+// others only add, so that a service can be rolled back.
+const breaks = "-- breaking"
+
 // migrate runs what is new, each file in a transaction of its own.
 func (db *DB) migrate(ctx context.Context, files fs.FS) error {
 	for _, q := range db.text.own {
-		if _, err := db.write.ExecContext(ctx, q); err != nil {
+		if _, err := db.write.ExecContext(ctx, db.expand(q)); err != nil {
 			return err
 		}
 	}
 	done, err := db.applied(ctx)
+	if err != nil {
+		return err
+	}
+	breaking, err := db.breaking(ctx)
 	if err != nil {
 		return err
 	}
@@ -43,7 +51,7 @@ func (db *DB) migrate(ctx context.Context, files fs.FS) error {
 			return err
 		}
 	}
-	for name := range done {
+	for _, name := range breaking {
 		if !known[name] {
 			return fault.New(fault.Conflict, "database_newer", "The database of %s was made by a newer version of this program (%s); use that version.", db.service, name)
 		}
@@ -68,6 +76,23 @@ func (db *DB) applied(ctx context.Context) (map[string]string, error) {
 	return done, rows.Err()
 }
 
+// breaking lists migrations that older programs must not ignore.
+func (db *DB) breaking(ctx context.Context) (names []string, err error) {
+	rows, err := db.write.QueryContext(ctx, db.text.breaking)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read only
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
 func (db *DB) migrateOne(ctx context.Context, files fs.FS, name string, done map[string]string) error {
 	b, err := fs.ReadFile(files, name)
 	if err != nil {
@@ -86,11 +111,16 @@ func (db *DB) migrateOne(ctx context.Context, files fs.FS, name string, done map
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // does nothing after the commit
-	if _, err := tx.ExecContext(ctx, strings.NewReplacer("{{blob}}", "BLOB", "{{clustered}}", "WITHOUT ROWID").Replace(string(b))); err != nil {
+	if _, err := tx.ExecContext(ctx, db.expand(string(b))); err != nil {
 		return fmt.Errorf("migration %s: %w", name, err)
 	}
 	if _, err := tx.ExecContext(ctx, db.text.migrated, base(name), sum, time.Now().UnixMicro()); err != nil {
 		return fmt.Errorf("migration %s: %w", name, err)
+	}
+	if strings.HasPrefix(string(b), breaks) {
+		if _, err := tx.ExecContext(ctx, db.text.breaks, base(name)); err != nil {
+			return fmt.Errorf("migration %s: %w", name, err)
+		}
 	}
 	return tx.Commit()
 }

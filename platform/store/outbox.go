@@ -54,7 +54,7 @@ const maxEvent = 40 << 10 // bytes, as the bus takes them
 // texts are the statements on the platform's own tables in a service's database.
 type texts struct {
 	own                                                                   []string
-	migrations, migrated                                                  string
+	migrations, migrated, breaks, breaking                                string
 	emit, pending, sentOne, replay, prune, seen, pruneInbox, pendingCount string
 	remembered, remember, forget                                          string
 }
@@ -64,14 +64,17 @@ func textsFor(service string) texts {
 	return texts{
 		own: []string{
 			t.Replace(`CREATE TABLE IF NOT EXISTS $S_migration (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, at BIGINT NOT NULL)`),
-			t.Replace(`CREATE TABLE IF NOT EXISTS $S_outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, payload BLOB NOT NULL, at BIGINT NOT NULL, sent BIGINT)`),
+			t.Replace(`CREATE TABLE IF NOT EXISTS $S_breaking (name TEXT PRIMARY KEY)`),
+			t.Replace(`CREATE TABLE IF NOT EXISTS $S_outbox (sequence {{serial}}, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, payload {{blob}} NOT NULL, at BIGINT NOT NULL, sent BIGINT)`),
 			t.Replace(`CREATE INDEX IF NOT EXISTS $S_outbox_unsent ON $S_outbox (sequence) WHERE sent IS NULL`),
 			t.Replace(`CREATE TABLE IF NOT EXISTS $S_inbox (consumer TEXT NOT NULL, event TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (consumer, event))`),
 			t.Replace(`CREATE INDEX IF NOT EXISTS $S_inbox_at ON $S_inbox (at)`),
-			t.Replace(`CREATE TABLE IF NOT EXISTS $S_idempotency (scope TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, answer BLOB NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (scope, key))`),
+			t.Replace(`CREATE TABLE IF NOT EXISTS $S_idempotency (scope TEXT NOT NULL, key TEXT NOT NULL, request {{blob}} NOT NULL, answer {{blob}} NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (scope, key))`),
 		},
 		migrations:   t.Replace(`SELECT name, sha256 FROM $S_migration`),
 		migrated:     t.Replace(`INSERT INTO $S_migration (name, sha256, at) VALUES ($1, $2, $3)`),
+		breaks:       t.Replace(`INSERT INTO $S_breaking (name) VALUES ($1)`),
+		breaking:     t.Replace(`SELECT name FROM $S_breaking`),
 		emit:         t.Replace(`INSERT INTO $S_outbox (id, type, payload, at) VALUES ($1, $2, $3, $4)`),
 		pending:      t.Replace(`SELECT sequence, id, type, payload FROM $S_outbox WHERE sent IS NULL ORDER BY sequence LIMIT $1`),
 		sentOne:      t.Replace(`UPDATE $S_outbox SET sent = $1 WHERE sequence = $2`),

@@ -1,9 +1,10 @@
 // Package store opens a service's own database and gives it transactions with an outbox.
 //
-// One connection writes, several read. Concurrent transactions share one commit, so that a sync of the
-// disk is paid once for all of them; a transaction that returned without error is on disk. Events that a
-// transaction emits are rows of it (the outbox), and what a consumer has seen is a row of its effect's
-// transaction (the inbox). The package knows no table of a service.
+// It is an SQLite file or a PostgreSQL database, with one text and one behaviour: write transactions of a
+// database come one after the other, also those of several replicas, and those that wait in one process share
+// a commit, so that a sync of the disk is paid once for all of them. A transaction that returned without error
+// is on disk. Events that a transaction emits are rows of it (the outbox), and what a consumer has seen is a
+// row of its effect's transaction (the inbox). The package knows no table of a service.
 package store
 
 import (
@@ -13,23 +14,23 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
-	_ "modernc.org/sqlite" // the database/sql driver
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aran/platform/secret"
 )
 
 // Options say which database, and what is in it.
 type Options struct {
-	Service    string // prefix of the service's tables
-	Path       string // SQLite file
-	Migrations fs.FS  // *.sql in order of name, each run once in a transaction; {{blob}} is BLOB or BYTEA, {{clustered}} WITHOUT ROWID or nothing
-	Readers    int    // 0 means 4
+	Service    string        // prefix of the service's tables
+	Path       string        // SQLite file, when there is no URL
+	URL        secret.String // of a PostgreSQL database of the service's own
+	Migrations fs.FS         // *.sql in order of name, each run once in a transaction; {{blob}} is BLOB or BYTEA, {{clustered}} WITHOUT ROWID or nothing, {{serial}} a growing primary key
+	Readers    int           // 0 means 4
 	Log        *slog.Logger
 }
 
@@ -43,9 +44,9 @@ var serviceName = regexp.MustCompile(`^[a-z][a-z_]{1,30}$`)
 
 // DB is one service's database: one writer with group commit, several readers. Safe for concurrent use.
 type DB struct {
+	*engine
+
 	service string
-	write   *sql.DB
-	read    *sql.DB
 	log     *slog.Logger
 	text    texts
 
@@ -59,7 +60,8 @@ type DB struct {
 	unstored []Outgoing // events that bypass the outbox, only in a build that takes it out
 }
 
-// Open opens and migrates. A database that another version of the migrations made is refused.
+// Open opens and migrates. A database that a later version of the migrations made is used as long as none of those it
+// does not know says that it breaks older programs. A PostgreSQL server that is away is waited for until ctx ends.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	if !serviceName.MatchString(o.Service) {
 		return nil, fmt.Errorf("store: service name %q", o.Service)
@@ -67,41 +69,20 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Readers == 0 {
 		o.Readers = defaultReaders
 	}
-	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
-		return nil, fmt.Errorf("store %s: %w", o.Service, err)
-	}
-	write, err := openFile(o.Path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)", "_pragma=foreign_keys(1)", "_pragma=journal_size_limit(16777216)")
+	e, err := open(ctx, o)
 	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", o.Service, err)
+		return nil, fmt.Errorf("store %s: %w", o.Service, classify(err))
 	}
-	write.SetMaxOpenConns(1)
 	db := &DB{
-		service: o.Service, write: write, log: o.Log, text: textsFor(o.Service),
+		service: o.Service, engine: e, log: o.Log, text: textsFor(o.Service),
 		jobs: make(chan *job, queueLength), quit: make(chan struct{}), idle: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	if err := db.migrate(ctx, o.Migrations); err != nil {
-		return nil, errors.Join(fmt.Errorf("store %s: %w", o.Service, classify(err)), write.Close())
-	}
-	if err := os.Chmod(o.Path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("store %s: %w", o.Service, err), write.Close())
-	}
-	db.read, err = openFile(o.Path, "_pragma=query_only(1)")
+	err = e.migrateAlone(ctx, func(ctx context.Context) error { return db.migrate(ctx, o.Migrations) })
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store %s: %w", o.Service, err), write.Close())
+		return nil, errors.Join(fmt.Errorf("store %s: %w", o.Service, classify(err)), e.close())
 	}
-	db.read.SetMaxOpenConns(o.Readers)
-	db.read.SetMaxIdleConns(o.Readers)
 	go db.writer()
 	return db, nil
-}
-
-func openFile(path string, params ...string) (*sql.DB, error) {
-	var dsn strings.Builder
-	dsn.WriteString("file:" + (&url.URL{Path: path}).EscapedPath() + fmt.Sprintf("?_pragma=busy_timeout(%d)", busyTimeout.Milliseconds()))
-	for _, p := range params {
-		dsn.WriteString("&" + p)
-	}
-	return sql.Open("sqlite", dsn.String())
 }
 
 // ReadOnly is a database opened for looking only.
@@ -174,20 +155,37 @@ func (db *DB) Service() string { return db.service }
 
 // Query reads outside a transaction, from a snapshot.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := db.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
+	if err := storable(args); err != nil {
+		return nil, err
+	}
+	r, err := db.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
 	if err != nil {
 		return nil, classify(err)
 	}
-	return rows, nil
+	return rows{r}, nil
 }
 
 // QueryRow reads one row; Scan returns sql.ErrNoRows when there is none.
 func (db *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
-	return db.read.QueryRowContext(ctx, query, args...)
+	if err := storable(args); err != nil {
+		return refused{err}
+	}
+	return row{db.read.QueryRowContext(ctx, query, args...)}
 }
 
-// Writer is the handle that sagas share with us: one connection, synchronous=FULL.
-func (db *DB) Writer() *sql.DB { return db.write }
+// Writer is the handle that sagas share with us on SQLite: one connection, synchronous=FULL. Nil on PostgreSQL.
+func (db *DB) Writer() *sql.DB {
+	if db.pool != nil {
+		return nil
+	}
+	return db.write
+}
+
+// Pool is the handle that sagas share with us on PostgreSQL. Nil on SQLite.
+func (db *DB) Pool() *pgxpool.Pool { return db.pool }
+
+// Shared reports whether other replicas may work on this database at the same time.
+func (db *DB) Shared() bool { return db.pool != nil }
 
 // Ping fails when the database can't be read.
 func (db *DB) Ping(ctx context.Context) error { return classify(db.read.PingContext(ctx)) }
@@ -196,7 +194,7 @@ func (db *DB) Ping(ctx context.Context) error { return classify(db.read.PingCont
 func (db *DB) Close() error {
 	db.once.Do(func() { close(db.quit) })
 	<-db.idle
-	return errors.Join(db.read.Close(), db.write.Close())
+	return db.engine.close()
 }
 
 // Rows and Row are what database/sql and a saga step's transaction have in common.

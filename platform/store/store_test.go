@@ -34,32 +34,41 @@ func TestSQLite(t *testing.T) {
 
 func TestMigrationsThatDoNotFitAreRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "probe.db")
+	migrationsMustFit(t, func(m fstest.MapFS) (*store.DB, error) { return open(t, path, m) })
+}
+
+func migrationsMustFit(t *testing.T, open func(m fstest.MapFS) (*store.DB, error)) {
+	t.Helper()
+	opens := func(m fstest.MapFS) {
+		t.Helper()
+		db, err := open(m)
+		if err == nil {
+			err = db.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	first := storetest.Migrations()
-	db, err := open(t, path, first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	opens(first)
 	changed := fstest.MapFS{"0001_start.sql": {Data: []byte(`CREATE TABLE probe_other (id TEXT)`)}}
-	if _, err := open(t, path, changed); err == nil || fault.From(err).Code != "migration_changed" {
+	if _, err := open(changed); err == nil || fault.From(err).Code != "migration_changed" {
 		t.Errorf("a changed migration: %v", err)
-	}
-	if _, err := open(t, path, fstest.MapFS{}); err == nil || fault.From(err).Code != "database_newer" {
-		t.Errorf("a migration from the future: %v", err)
 	}
 	broken := storetest.Migrations()
 	broken["0002_more.sql"] = &fstest.MapFile{Data: []byte(`CREATE TABLE probe_half (id TEXT); SELEC nonsense`)}
-	if _, err := open(t, path, broken); err == nil || !strings.Contains(err.Error(), "0002_more.sql") {
+	if _, err := open(broken); err == nil || !strings.Contains(err.Error(), "0002_more.sql") {
 		t.Errorf("a broken migration: %v", err)
 	}
-	db, err = open(t, path, first) // the half of it is gone
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
+	opens(first) // the half of it is gone
+	adds := storetest.Migrations()
+	adds["0002_more.sql"] = &fstest.MapFile{Data: []byte(`ALTER TABLE probe_thing ADD COLUMN more TEXT`)}
+	opens(adds)
+	opens(first) // rolled back: what a newer one added does no harm
+	adds["0003_break.sql"] = &fstest.MapFile{Data: []byte("-- breaking\nALTER TABLE probe_thing DROP COLUMN more")}
+	opens(adds)
+	if _, err := open(first); err == nil || fault.From(err).Code != "database_newer" {
+		t.Errorf("a migration from the future that breaks: %v", err)
 	}
 }
 

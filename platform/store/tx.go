@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"modernc.org/sqlite"
+	"github.com/jackc/pgx/v5/pgconn"
+	moderncsqlite "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"aran/platform/fault"
@@ -25,14 +26,25 @@ type Tx struct {
 	unstored []Outgoing
 }
 
-// Adopt makes a Tx of someone else's transaction on db.Writer(). After its commit call the returned function.
-func (db *DB) Adopt(h Handle) (tx *Tx, committed func()) {
+// Adopt makes a Tx of someone else's transaction on db.Writer() or db.Pool(), which becomes the only one to write.
+// After its commit call the returned function.
+func (db *DB) Adopt(ctx context.Context, h Handle) (tx *Tx, committed func(), err error) {
 	tx = &Tx{h: h, db: db}
-	return tx, func() { db.emitted(tx) }
+	if db.pool != nil {
+		if _, err := tx.Exec(ctx, takeWriter, int64(lockWriter)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return tx, func() { db.emitted(tx) }, nil
 }
+
+const takeWriter = `SELECT pg_advisory_xact_lock($1)`
 
 // Exec returns how many rows changed.
 func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	if err := storable(args); err != nil {
+		return 0, err
+	}
 	n, err := tx.h.Exec(ctx, query, args...)
 	return n, classify(err)
 }
@@ -51,29 +63,42 @@ func (tx *Tx) ExecOne(ctx context.Context, query string, args ...any) error {
 
 // Query reads inside the transaction; rows must be closed before the next statement.
 func (tx *Tx) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := tx.h.Query(ctx, query, args...)
+	if err := storable(args); err != nil {
+		return nil, err
+	}
+	r, err := tx.h.Query(ctx, query, args...)
 	if err != nil {
 		return nil, classify(err)
 	}
-	return rows, nil
+	return rows{r}, nil
 }
 
 // QueryRow reads one row inside the transaction.
 func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) Row {
-	return tx.h.QueryRow(ctx, query, args...)
+	if err := storable(args); err != nil {
+		return refused{err}
+	}
+	return row{tx.h.QueryRow(ctx, query, args...)}
 }
 
 // IsUnique reports whether a statement broke a uniqueness rule.
 func IsUnique(err error) bool {
-	var e *sqlite.Error
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == uniqueViolation
+	}
+	var e *moderncsqlite.Error
 	return errors.As(err, &e) && (e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
 // classify turns what the engine says into faults that a caller can act on.
 func classify(err error) error {
-	var e *sqlite.Error
-	if err == nil || !errors.As(err, &e) {
+	if err == nil || fault.From(err) != nil {
 		return err
+	}
+	var e *moderncsqlite.Error
+	if !errors.As(err, &e) {
+		return classifyPostgres(err)
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL:

@@ -88,6 +88,11 @@ func (db *DB) writer() {
 // batch runs j and what else is waiting, commits once, and tells all of them.
 func (db *DB) batch(j *job) {
 	ctx := context.WithoutCancel(j.ctx)
+	if db.Shared() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, batchDeadline)
+		defer cancel()
+	}
 	done, err := db.runBatch(ctx, j)
 	for _, d := range done {
 		if err != nil && d.err == nil && d.panic == nil {
@@ -107,15 +112,15 @@ func (db *DB) runBatch(ctx context.Context, j *job) (done []*job, err error) {
 		return done, classify(err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if _, err := conn.ExecContext(ctx, db.begin); err != nil {
 		return done, classify(err)
 	}
-	broken := db.runOne(conn, j)
+	broken := db.runOne(ctx, conn, j)
 	for start := time.Now(); broken == nil && len(done) < maxBatch && time.Since(start) < maxBatchTime; {
 		select {
 		case next := <-db.jobs:
 			done = append(done, next)
-			broken = db.runOne(conn, next)
+			broken = db.runOne(ctx, conn, next)
 			continue
 		default:
 		}
@@ -135,15 +140,14 @@ func (db *DB) runBatch(ctx context.Context, j *job) (done []*job, err error) {
 }
 
 // runOne runs one transaction in its savepoint. It returns an error only when the shared transaction can't go on.
-func (db *DB) runOne(conn *sql.Conn, j *job) error {
+func (db *DB) runOne(ctx context.Context, conn *sql.Conn, j *job) error {
 	if j.err = j.ctx.Err(); j.err != nil {
 		return nil //nolint:nilerr // the job failed, not the transaction
 	}
-	ctx := context.WithoutCancel(j.ctx)
 	if _, err := conn.ExecContext(ctx, "SAVEPOINT job"); err != nil {
 		return err
 	}
-	j.tx = &Tx{h: connection{conn}, db: db}
+	j.tx = &Tx{h: connection{conn, ctx}, db: db}
 	j.run()
 	end := "RELEASE job"
 	if j.err != nil || j.panic != nil {
@@ -160,21 +164,25 @@ func (j *job) run() {
 	j.err = j.fn(j.tx)
 }
 
-// connection is a Handle over the writer's connection.
-type connection struct{ conn *sql.Conn }
+// connection is a Handle over the writer's connection. Its statements end with the batch, not with the one who asked:
+// a caller that gives up must not break the transaction of others.
+type connection struct {
+	conn *sql.Conn
+	ctx  context.Context //nolint:containedctx // of the batch
+}
 
-func (c connection) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	r, err := c.conn.ExecContext(ctx, query, args...)
+func (c connection) Exec(_ context.Context, query string, args ...any) (int64, error) {
+	r, err := c.conn.ExecContext(c.ctx, query, args...) //nolint:contextcheck // see connection
 	if err != nil {
 		return 0, err
 	}
 	return r.RowsAffected()
 }
 
-func (c connection) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	return c.conn.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
+func (c connection) Query(_ context.Context, query string, args ...any) (Rows, error) {
+	return c.conn.QueryContext(c.ctx, query, args...) //nolint:rowserrcheck,contextcheck // the caller's; see connection
 }
 
-func (c connection) QueryRow(ctx context.Context, query string, args ...any) Row {
-	return c.conn.QueryRowContext(ctx, query, args...)
+func (c connection) QueryRow(_ context.Context, query string, args ...any) Row {
+	return c.conn.QueryRowContext(c.ctx, query, args...) //nolint:contextcheck // see connection
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -50,6 +51,10 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 	t.Run("outbox", func(t *testing.T) { outbox(t, open(t)) })
 	t.Run("inbox", func(t *testing.T) { inbox(t, open(t)) })
 	t.Run("idempotency keys", func(t *testing.T) { idempotency(t, open(t)) })
+	t.Run("text that one of the databases could not keep", func(t *testing.T) { unstorable(t, open(t)) })
+	t.Run("an undone statement does not end the others", func(t *testing.T) { undone(t, open(t)) })
+	t.Run("text sorts by bytes", func(t *testing.T) { sorted(t, open(t)) })
+	t.Run("reads inside a transaction see its writes", func(t *testing.T) { ownWrites(t, open(t)) })
 	t.Run("a cancelled transaction does nothing", func(t *testing.T) { cancelled(t, open(t)) })
 }
 
@@ -279,5 +284,92 @@ func idempotency(t *testing.T, db *store.DB) {
 		if err != nil || got != c.want {
 			t.Errorf("key %q, request %q: %q, %v", c.key, c.request, got, err)
 		}
+	}
+}
+
+func unstorable(t *testing.T, db *store.DB) {
+	for _, text := range []string{"a\x00b", "\xff"} {
+		if err := add(t.Context(), db, text, 1); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%q: %v", text, err)
+		}
+		if err := db.QueryRow(t.Context(), `SELECT n FROM probe_thing WHERE id = $1`, text).Scan(new(int64)); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("asked for %q: %v", text, err)
+		}
+	}
+}
+
+// undone: transactions that share a commit do not share a failure, whatever the engine does after a failed statement.
+func undone(t *testing.T, db *store.DB) {
+	if err := add(t.Context(), db, "taken", 1); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			id := fmt.Sprint("free", i)
+			if i%4 == 0 {
+				id = "taken"
+			}
+			if err := add(t.Context(), db, id, 1); (id == "taken") != store.IsUnique(err) {
+				t.Errorf("%s: %v", id, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := things(t, db); n != 31 {
+		t.Errorf("%d rows, want 31", n)
+	}
+}
+
+func sorted(t *testing.T, db *store.DB) {
+	want := []string{"A", "Z", "_", "a", "b", "z", "ä", "அ"}
+	for i := range want {
+		if err := add(t.Context(), db, want[len(want)-1-i], 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := db.Query(t.Context(), `SELECT id FROM probe_thing ORDER BY id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close() //nolint:errcheck // read only
+	var got []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, id)
+	}
+	if err := rows.Err(); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, want %q (%v)", got, want, err)
+	}
+}
+
+func ownWrites(t *testing.T, db *store.DB) {
+	err := db.Tx(t.Context(), func(tx *store.Tx) error {
+		if _, err := tx.Exec(t.Context(), insert, "own", 7, nil); err != nil {
+			return err
+		}
+		var n int64
+		var b []byte
+		if err := tx.QueryRow(t.Context(), `SELECT n, b FROM probe_thing WHERE id = $1`, "own").Scan(&n, &b); err != nil || n != 7 || b != nil {
+			t.Errorf("%d %v %v", n, b, err)
+		}
+		rows, err := tx.Query(t.Context(), `SELECT id FROM probe_thing`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close() //nolint:errcheck // read only
+		if !rows.Next() {
+			t.Error("its own row is not there")
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := db.QueryRow(t.Context(), `SELECT n FROM probe_thing WHERE id = $1`, "nobody").Scan(new(int64)); !store.NoRows(err) {
+		t.Errorf("a row that is not there: %v", err)
 	}
 }

@@ -16,21 +16,27 @@ func (c *Conn) Broadcast(ctx context.Context, types []string, handle func(ctx co
 			return fmt.Errorf("broadcast to %s: the event type %q is not aran.<service>.<event>.v<n> or aran.<service>.>", c.service, t)
 		}
 	}
-	js, err := c.js.OrderedConsumer(ctx, streamEvents, jetstream.OrderedConsumerConfig{FilterSubjects: types, DeliverPolicy: jetstream.DeliverNewPolicy})
-	if err != nil {
-		return fmt.Errorf("broadcast to %s: %w", c.service, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return errClosed
-	}
-	feed, err := js.Consume(func(m jetstream.Msg) { c.hear(m, handle) }) //nolint:contextcheck // ctx bounds the set-up; handlers live on
-	if err != nil {
-		return fmt.Errorf("broadcast to %s: %w", c.service, err)
-	}
-	c.listeners = append(c.listeners, feed)
-	return nil
+	var feed jetstream.ConsumeContext // only establish and what settles call make, one after the other
+	return c.establish(ctx, &wish{what: "broadcast", make: func(ctx context.Context) error {
+		if feed != nil {
+			return nil // an ordered consumer makes itself anew
+		}
+		js, err := c.js.OrderedConsumer(ctx, streamEvents, jetstream.OrderedConsumerConfig{FilterSubjects: types, DeliverPolicy: jetstream.DeliverNewPolicy})
+		if err != nil {
+			return fmt.Errorf("broadcast to %s: %w", c.service, err)
+		}
+		if feed, err = js.Consume(func(m jetstream.Msg) { c.hear(m, handle) }); err != nil {
+			return fmt.Errorf("broadcast to %s: %w", c.service, err)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.closed {
+			feed.Stop()
+			return errClosed
+		}
+		c.listeners = append(c.listeners, feed)
+		return nil
+	}})
 }
 
 func (c *Conn) hear(m jetstream.Msg, handle func(ctx context.Context, e Event)) {

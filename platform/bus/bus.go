@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,7 @@ const scope = "aran/platform/bus"
 // Conn is one service's connection. Safe for concurrent use.
 type Conn struct {
 	service string
+	hub     Hub
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	log     *slog.Logger
@@ -41,8 +43,14 @@ type Conn struct {
 	relays sync.WaitGroup // and what prunes
 	halt   chan struct{}  // closed when relays should make a last round and end
 
+	settling sync.WaitGroup
+	wake     chan struct{} // there is something to settle
+	forgot   atomic.Int64  // times that the hub was away and may have forgotten what it had not yet on disk
+
 	mu        sync.Mutex
 	closed    bool
+	prepared  bool // the hub has what we need of it
+	wishes    []*wish
 	consumers []*consumer
 	listeners []jetstream.ConsumeContext
 	outboxes  []*store.DB
@@ -67,25 +75,27 @@ func newMeters() meters {
 	return out
 }
 
-// Connect connects a service to an embedded server.
-func Connect(ctx context.Context, s *Server, service string, log *slog.Logger) (*Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(service), nats.MaxReconnects(-1),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { //nolint:contextcheck // ctx bounds the set-up
-			log.LogAttrs(context.Background(), slog.LevelWarn, "bus connection", slog.String("service", service), slog.String("error", err.Error()))
-		}))
-	if err != nil {
-		return nil, fmt.Errorf("connect %s to the bus: %w", service, err)
-	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(2*relayBatch), jetstream.WithPublishAsyncTimeout(pubTimeout))
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("connect %s to the bus: %w", service, err)
-	}
+// Connect connects a service to a hub. One that is away is no error: it is looked for until Close, and what was
+// subscribed meanwhile begins when it is there.
+func Connect(ctx context.Context, hub Hub, service string, log *slog.Logger) (*Conn, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	return &Conn{
-		service: service, nc: nc, js: js, log: log, tracer: otel.Tracer(scope), meters: newMeters(),
-		life: life, cancel: cancel, halt: make(chan struct{}),
-	}, nil
+	c := &Conn{
+		service: service, hub: hub, log: log, tracer: otel.Tracer(scope), meters: newMeters(),
+		life: life, cancel: cancel, halt: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	var err error
+	if c.nc, err = hub.dial(service, c.watch()...); err != nil {
+		cancel()
+		return nil, fmt.Errorf("connect %s to the bus: %w", service, err)
+	}
+	if c.js, err = jetstream.New(c.nc, jetstream.WithPublishAsyncMaxPending(2*relayBatch), jetstream.WithPublishAsyncTimeout(pubTimeout)); err != nil {
+		cancel()
+		c.nc.Close()
+		return nil, fmt.Errorf("connect %s to the bus: %w", service, err)
+	}
+	c.settleOnce(ctx)
+	c.settling.Go(c.settle)
+	return c, nil
 }
 
 // errClosed answers what comes after Close.
@@ -102,6 +112,8 @@ func (c *Conn) Close(ctx context.Context) error {
 	c.closed = true
 	consumers, listeners := c.consumers, c.listeners
 	c.mu.Unlock()
+	c.notice()
+	c.settling.Wait()
 
 	for _, l := range listeners {
 		l.Stop()
@@ -151,7 +163,11 @@ func (c *Conn) Pending(ctx context.Context) (int, error) {
 		n += unsent
 	}
 	for _, w := range consumers {
-		info, err := w.js.Info(ctx)
+		js := w.source()
+		if js == nil {
+			continue // not begun: the hub is away
+		}
+		info, err := js.Info(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("look at %s: %w", w.durable, err)
 		}

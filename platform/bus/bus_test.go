@@ -36,7 +36,35 @@ func startServer(t *testing.T, dir string) *bus.Server {
 	return s
 }
 
-func connect(t *testing.T, s *bus.Server, service string) *bus.Conn {
+// starter starts a hub with its files in dir.
+type starter func(t *testing.T, dir string) bus.Hub
+
+// TestHubs is what every hub must do alike.
+func TestHubs(t *testing.T) {
+	for name, start := range map[string]starter{
+		"embedded":         func(t *testing.T, dir string) bus.Hub { t.Helper(); return startServer(t, dir) },
+		"remote":           func(t *testing.T, dir string) bus.Hub { t.Helper(); return newCluster(t, dir, 1).hub(t) },
+		"cluster of three": func(t *testing.T, dir string) bus.Hub { t.Helper(); return newCluster(t, dir, 3).hub(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for what, check := range map[string]func(*testing.T, starter){
+				"work arrives once and whole":                 workArrivesOnceAndWhole,
+				"duplicates have one effect":                  duplicatesHaveOneEffect,
+				"failures are tried again then kept":          failuresAreTriedAgainThenKept,
+				"broadcast reaches every replica":             broadcastReachesEveryReplica,
+				"prepare runs before and after runs behind":   prepareRunsBeforeAndAfterRunsBehind,
+				"trace goes on":                               traceGoesOn,
+				"concurrency is bounded":                      concurrencyIsBounded,
+				"close waits for handlers and sends the rest": closeWaitsForHandlersAndSendsTheRest,
+				"work is checked":                             workIsChecked,
+			} {
+				t.Run(what, func(t *testing.T) { check(t, start) })
+			}
+		})
+	}
+}
+
+func connect(t *testing.T, s bus.Hub, service string) *bus.Conn {
 	t.Helper()
 	c, err := bus.Connect(t.Context(), s, service, quiet)
 	if err != nil {
@@ -131,7 +159,7 @@ func effects(t *testing.T, db *store.DB) []int {
 	return out
 }
 
-func TestWorkArrivesOnceAndWhole(t *testing.T) {
+func workArrivesOnceAndWhole(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	from, to := openDB(t, dir, "farm"), openDB(t, dir, "shop")
@@ -170,7 +198,7 @@ func TestWorkArrivesOnceAndWhole(t *testing.T) {
 
 // An outbox that is sent again after an unclean start gives every event twice; the inbox takes it once. The
 // server's own memory of ids is kept out of it by a second stream of the same rows under a fresh server.
-func TestDuplicatesHaveOneEffect(t *testing.T) {
+func duplicatesHaveOneEffect(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	from, to := openDB(t, dir, "farm"), openDB(t, dir, "shop")
 	for i := range 50 {
@@ -198,7 +226,7 @@ func TestDuplicatesHaveOneEffect(t *testing.T) {
 	}
 }
 
-func TestFailuresAreTriedAgainThenKept(t *testing.T) {
+func failuresAreTriedAgainThenKept(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	from, to := openDB(t, dir, "farm"), openDB(t, dir, "shop")
@@ -296,7 +324,7 @@ func TestDeadLettersSurviveARestart(t *testing.T) {
 	}
 }
 
-func TestBroadcastReachesEveryReplica(t *testing.T) {
+func broadcastReachesEveryReplica(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	from := openDB(t, dir, "farm")
@@ -332,7 +360,7 @@ func TestBroadcastReachesEveryReplica(t *testing.T) {
 	}
 }
 
-func TestPrepareRunsBeforeAndAfterRunsBehind(t *testing.T) {
+func prepareRunsBeforeAndAfterRunsBehind(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	from, to := openDB(t, dir, "farm"), openDB(t, dir, "shop")
@@ -355,7 +383,7 @@ func TestPrepareRunsBeforeAndAfterRunsBehind(t *testing.T) {
 	}
 }
 
-func TestTraceGoesOn(t *testing.T) {
+func traceGoesOn(t *testing.T, startServer starter) {
 	spans := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 	before := otel.GetTracerProvider()
@@ -383,7 +411,7 @@ func TestTraceGoesOn(t *testing.T) {
 	}
 }
 
-func TestConcurrencyIsBounded(t *testing.T) {
+func concurrencyIsBounded(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	from, to := openDB(t, dir, "farm"), openDB(t, dir, "shop")
@@ -413,7 +441,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForHandlersAndSendsTheRest(t *testing.T) {
+func closeWaitsForHandlersAndSendsTheRest(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	from, to := openDB(t, dir, "farm"), openDB(t, dir, "shop")
@@ -448,7 +476,7 @@ func TestCloseWaitsForHandlersAndSendsTheRest(t *testing.T) {
 	}
 }
 
-func TestWorkIsChecked(t *testing.T) {
+func workIsChecked(t *testing.T, startServer starter) {
 	dir := t.TempDir()
 	s := startServer(t, filepath.Join(dir, "bus"))
 	db := openDB(t, dir, "shop")

@@ -45,10 +45,21 @@ func (c *Conn) Relay(ctx context.Context, db *store.DB, replay bool) error { //n
 }
 
 func (c *Conn) relay(db *store.DB) {
+	replayed := c.forgot.Load()
 	for {
 		wait := relayPoll
+		if n := c.forgot.Load(); n != replayed && !c.hub.remembers() {
+			if err := db.Replay(c.life); err != nil {
+				c.log.LogAttrs(c.life, slog.LevelWarn, "outbox not replayed", slog.String("service", c.service), slog.String("error", err.Error()))
+			} else {
+				replayed = n
+			}
+		}
 		if err := c.drain(c.life, db); err != nil && c.life.Err() == nil {
 			c.log.LogAttrs(c.life, slog.LevelWarn, "outbox not sent", slog.String("service", c.service), slog.String("error", err.Error()))
+			wait = relayPause
+		}
+		if !c.nc.IsConnected() {
 			wait = relayPause
 		}
 		timer := time.NewTimer(wait)
@@ -109,6 +120,9 @@ func (c *Conn) keep(db *store.DB) {
 // drain sends until the outbox holds nothing unsent.
 func (c *Conn) drain(ctx context.Context, db *store.DB) error {
 	for {
+		if !c.nc.IsConnected() {
+			return nil // events wait; it says so itself when it goes and comes
+		}
 		rows, err := db.Pending(ctx, relayBatch)
 		if err != nil || len(rows) == 0 {
 			return err

@@ -68,7 +68,7 @@ func StartServer(ctx context.Context, dir string, log *slog.Logger) (*Server, er
 	}
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.done.Go(func() { s.trimLoop(loop) })
+	s.done.Go(func() { trimLoop(loop, s.js, s.log) })
 	return s, nil
 }
 
@@ -89,8 +89,8 @@ func (s *Server) open(ctx context.Context) error {
 	return ensureStreams(ctx, s.js)
 }
 
-func ensureStreams(ctx context.Context, js jetstream.JetStream) error {
-	for _, c := range []jetstream.StreamConfig{
+func streams() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
 		{
 			Name: streamEvents, Subjects: []string{"aran.>", subjectRetry + ">"}, Storage: jetstream.FileStorage, Duplicates: dedupeWindow,
 			MaxBytes: hardBytes, Discard: jetstream.DiscardNew, MaxMsgSize: maxEvent + 4096,
@@ -99,7 +99,11 @@ func ensureStreams(ctx context.Context, js jetstream.JetStream) error {
 			Name: streamDead, Subjects: []string{subjectDead + ">"}, Storage: jetstream.FileStorage,
 			MaxMsgsPerSubject: 1, MaxBytes: deadBytes, Discard: jetstream.DiscardNew,
 		},
-	} {
+	}
+}
+
+func ensureStreams(ctx context.Context, js jetstream.JetStream) error {
+	for _, c := range streams() {
 		if _, err := js.CreateOrUpdateStream(ctx, c); err != nil {
 			return fmt.Errorf("stream %s: %w", c.Name, err)
 		}
@@ -132,7 +136,7 @@ func (s *Server) end() {
 	s.ns.WaitForShutdown()
 }
 
-func (s *Server) trimLoop(ctx context.Context) {
+func trimLoop(ctx context.Context, js jetstream.JetStream, log *slog.Logger) {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
@@ -141,8 +145,8 @@ func (s *Server) trimLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := trim(ctx, s.js, softBytes, time.Now().Add(-keepDone)); err != nil && ctx.Err() == nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "bus not trimmed", slog.String("error", err.Error()))
+		if err := trim(ctx, js, softBytes, time.Now().Add(-keepDone)); err != nil && ctx.Err() == nil {
+			log.LogAttrs(ctx, slog.LevelWarn, "bus not trimmed", slog.String("error", err.Error()))
 		}
 	}
 }

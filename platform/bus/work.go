@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,11 +81,11 @@ type consumer struct {
 	*Conn
 	work    Work
 	durable string
-	js      jetstream.Consumer
-	feed    jetstream.ConsumeContext
 	hands   sync.WaitGroup
 
 	mu       sync.Mutex
+	js       jetstream.Consumer       // nil until the hub was there
+	feed     jetstream.ConsumeContext // the same
 	line     []*held
 	running  int
 	stopping bool
@@ -111,36 +112,68 @@ func hold(m jetstream.Msg) *held {
 	return h
 }
 
-// Subscribe starts a work subscription; Close stops what it started. ctx bounds only the set-up.
+// Subscribe starts a work subscription, now or when the hub is there; Close stops what it started. ctx bounds only the set-up.
 func (c *Conn) Subscribe(ctx context.Context, w Work) error {
 	if err := w.check(); err != nil {
 		return fmt.Errorf("subscribe %s of %s: %w", w.Name, c.service, err)
 	}
-	durable := c.service + "_" + w.Name
-	js, err := c.js.CreateOrUpdateConsumer(ctx, streamEvents, jetstream.ConsumerConfig{
-		Durable: durable, FilterSubjects: append([]string{subjectRetry + durable}, w.Types...),
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, // the limit is ours: the server's would drop
-		MaxAckPending: w.Concurrency + waiting, DeliverPolicy: jetstream.DeliverAllPolicy, InactiveThreshold: inactive,
-	})
-	if err != nil {
-		return fmt.Errorf("subscribe %s: %w", durable, err)
+	r := &consumer{Conn: c, work: w, durable: c.service + "_" + w.Name}
+	if err := c.establish(ctx, &wish{what: r.durable, make: r.begin}); err != nil {
+		return fmt.Errorf("subscribe %s: %w", r.durable, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return errClosed
 	}
-	r := &consumer{Conn: c, work: w, durable: durable, js: js}
-	r.feed, err = js.Consume(r.push, jetstream.PullMaxMessages(max(2*w.Concurrency, 16)),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			c.log.LogAttrs(c.life, slog.LevelDebug, "bus consumer", slog.String("consumer", durable), slog.String("error", err.Error()))
-		}))
-	if err != nil {
-		return fmt.Errorf("subscribe %s: %w", durable, err)
-	}
 	c.consumers = append(c.consumers, r)
 	c.keep(w.DB)
 	return nil
+}
+
+// begin makes the durable consumer at the hub and starts to take from it. The types of another version of the program
+// that runs beside this one stay among its filters.
+func (r *consumer) begin(ctx context.Context) error {
+	filters := append([]string{subjectRetry + r.durable}, r.work.Types...)
+	switch there, err := r.Conn.js.Consumer(ctx, streamEvents, r.durable); {
+	case err == nil:
+		for _, f := range there.CachedInfo().Config.FilterSubjects {
+			if !slices.Contains(filters, f) {
+				filters = append(filters, f)
+			}
+		}
+	case !errors.Is(err, jetstream.ErrConsumerNotFound):
+		return err
+	}
+	js, err := r.Conn.js.CreateOrUpdateConsumer(ctx, streamEvents, jetstream.ConsumerConfig{
+		Durable: r.durable, FilterSubjects: filters,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, // the limit is ours: the server's would drop
+		MaxAckPending: r.work.Concurrency + waiting, DeliverPolicy: jetstream.DeliverAllPolicy, InactiveThreshold: inactive,
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopping {
+		return nil
+	}
+	if r.feed != nil {
+		r.feed.Drain() // it may have ended when the hub forgot the consumer
+	}
+	r.js = js
+	r.feed, err = js.Consume(r.push, jetstream.PullMaxMessages(max(2*r.work.Concurrency, 16)),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			r.log.LogAttrs(r.life, slog.LevelDebug, "bus consumer", slog.String("consumer", r.durable), slog.String("error", err.Error()))
+		}))
+	return err
+}
+
+// source is the consumer at the hub; nil before it was there.
+func (r *consumer) source() jetstream.Consumer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.js
 }
 
 func (r *consumer) push(m jetstream.Msg) {
@@ -176,10 +209,12 @@ func (r *consumer) run() {
 
 // stop takes no further message and gives back what nobody has begun.
 func (r *consumer) stop() {
-	r.feed.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopping = true
+	if r.feed != nil {
+		r.feed.Stop()
+	}
 	for _, h := range r.line {
 		r.release(h)
 	}
@@ -187,7 +222,12 @@ func (r *consumer) stop() {
 }
 
 func (r *consumer) wait() {
-	<-r.feed.Closed()
+	r.mu.Lock()
+	feed := r.feed
+	r.mu.Unlock()
+	if feed != nil {
+		<-feed.Closed()
+	}
 	r.hands.Wait()
 }
 

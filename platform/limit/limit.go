@@ -44,9 +44,25 @@ type Result struct {
 	Reset      time.Duration // until the whole burst is there again
 }
 
-// Limiter decides. Memory is one process's; Redis comes beside it.
+// Limiter decides. limittest.Run says what all of them hold to.
 type Limiter interface {
+	// Allow takes n from the key's bucket when they are there. n of 0 only looks. More than the burst can never
+	// be allowed: that is a fault.TooLarge. A rate that makes no sense is an error.
 	Allow(ctx context.Context, key string, r Rate, n int) (Result, error)
+}
+
+// price of one unit and of a full bucket, in time; or why n of them this can't be asked for.
+func (r Rate) price(n int) (unit, whole time.Duration, err error) {
+	if unit, whole, err = r.interval(); err != nil {
+		return 0, 0, err
+	}
+	if n < 0 {
+		return 0, 0, fmt.Errorf("rate limit: %d units asked for", n)
+	}
+	if n > r.Burst {
+		return 0, 0, fault.New(fault.TooLarge, "over_burst", "This asks for %d units at once; the limit is %d.", n, r.Burst)
+	}
+	return unit, whole, nil
 }
 
 // NewMemory keeps at most max keys; the oldest full ones are dropped first (a full bucket carries no information).
@@ -73,18 +89,11 @@ type bucket struct {
 	at   int           // place in the heap
 }
 
-// Allow takes n from the key's bucket when they are there. n of 0 only looks. More than the burst can never be
-// allowed: that is a fault.TooLarge. A rate that makes no sense is an error.
+// Allow is Limiter's; it never waits.
 func (m *Memory) Allow(_ context.Context, key string, r Rate, n int) (Result, error) {
-	unit, whole, err := r.interval()
+	unit, whole, err := r.price(n)
 	if err != nil {
 		return Result{}, err
-	}
-	if n < 0 {
-		return Result{}, fmt.Errorf("rate limit: %d units asked for", n)
-	}
-	if n > r.Burst {
-		return Result{}, fault.New(fault.TooLarge, "over_burst", "This asks for %d units at once; the limit is %d.", n, r.Burst)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -3,7 +3,10 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/fnv"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Alone runs fn unless another replica runs it under the same name now, and says whether it did. On SQLite there is no
@@ -17,19 +20,45 @@ func (db *DB) Alone(ctx context.Context, name string, fn func(ctx context.Contex
 		return false, classify(err)
 	}
 	defer conn.Release()
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(name)) // never fails
-	key := int64(h.Sum64())      //nolint:gosec // any number will do
-	if key == lockWriter || key == lockMigrate {
-		key++
-	}
+	key := lockOf(name)
 	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, key).Scan(&ran); err != nil || !ran {
 		return false, classify(err)
 	}
-	defer func() {
-		if _, unlock := conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, key); unlock != nil {
-			err = errors.Join(err, classify(unlock), conn.Conn().Close(context.WithoutCancel(ctx))) // with it goes the lock
-		}
-	}()
+	defer func() { err = errors.Join(err, unlock(ctx, conn, key)) }()
 	return true, fn(ctx)
+}
+
+// InTurn runs fn once no other replica runs it under the same name, waiting for that.
+func (db *DB) InTurn(ctx context.Context, name string, fn func(ctx context.Context) error) (err error) {
+	if !db.Shared() {
+		return fn(ctx)
+	}
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return classify(err)
+	}
+	defer conn.Release()
+	key := lockOf(name)
+	if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(%d); RESET statement_timeout; RESET lock_timeout", key)); err != nil {
+		return classify(err)
+	}
+	defer func() { err = errors.Join(err, unlock(ctx, conn, key)) }()
+	return fn(ctx)
+}
+
+// lockOf is the number of an advisory lock; those below 2^32 are the package's own.
+func lockOf(name string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return int64(h.Sum64() | 1<<40) //nolint:gosec // any number will do
+}
+
+// unlock gives the lock back; when that fails the connection is closed, and with it goes the lock.
+func unlock(ctx context.Context, conn *pgxpool.Conn, key int64) error {
+	ctx = context.WithoutCancel(ctx)
+	_, err := conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, key)
+	if err != nil {
+		return errors.Join(classify(err), conn.Conn().Close(ctx))
+	}
+	return nil
 }

@@ -16,11 +16,9 @@ import (
 	"aran/platform/fault"
 )
 
-// One number for all databases: an advisory lock is of the database that it is taken in.
-const (
-	lockWriter  = 0x4152414e // who writes; for the time of a transaction
-	lockMigrate = 0x4152414f // who migrates; for the time of a session
-)
+// lockWriter is the advisory lock of who writes, for the time of a transaction. It is the same number in all databases:
+// such a lock is of the database that it is taken in.
+const lockWriter = 0x4152414e
 
 const (
 	dialTimeout   = 3 * time.Second
@@ -106,26 +104,6 @@ func checkServer(ctx context.Context, pool *pgxpool.Pool) error {
 		return fault.New(fault.Conflict, "database_version", "PostgreSQL %s is too old; 15 or newer is needed.", version)
 	}
 	return nil
-}
-
-// migrateAlone lets one replica migrate at a time.
-func (e *engine) migrateAlone(ctx context.Context, fn func(ctx context.Context) error) (err error) {
-	if e.pool == nil {
-		return fn(ctx)
-	}
-	conn, err := e.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(%d); RESET statement_timeout; RESET lock_timeout", lockMigrate)); err != nil {
-		return err
-	}
-	defer func() {
-		_, unlock := conn.Exec(context.WithoutCancel(ctx), fmt.Sprintf("SELECT pg_advisory_unlock(%d)", lockMigrate))
-		err = errors.Join(err, unlock)
-	}()
-	return fn(ctx)
 }
 
 // away reports whether the server could not be reached or was not in service: the same statement may work later.

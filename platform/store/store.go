@@ -77,7 +77,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		service: o.Service, engine: e, log: o.Log, text: textsFor(o.Service),
 		jobs: make(chan *job, queueLength), quit: make(chan struct{}), idle: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	err = e.migrateAlone(ctx, func(ctx context.Context) error { return db.migrate(ctx, o.Migrations) })
+	err = db.InTurn(ctx, "migrations", func(ctx context.Context) error { return db.migrate(ctx, o.Migrations) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", o.Service, classify(err)), e.close())
 	}

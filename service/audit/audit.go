@@ -95,7 +95,8 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
-	if err := sg.sign(ctx, time.Now()); err != nil {
+	err = s.d.DB.InTurn(ctx, signing, func(ctx context.Context) error { return sg.sign(ctx, time.Now()) })
+	if err != nil {
 		return fmt.Errorf("sign the audit log: %w", err)
 	}
 	s.mu.Lock()
@@ -254,11 +255,16 @@ func (s *Service) Proof(ctx context.Context, tenant, event string) (ledger.Bundl
 	}
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
+	look := time.NewTicker(s.cfg.SignEvery) // another replica may sign it
+	defer look.Stop()
 	for {
 		s.mu.Lock()
 		next := s.signed
 		s.mu.Unlock()
-		c := sg.newest()
+		c, err := s.newestCheckpoint(ctx)
+		if err != nil && !errors.Is(err, errNone) {
+			return ledger.Bundle{}, err
+		}
 		r, err := s.find(ctx, tenant, event)
 		if err == nil && r.seq < c.size {
 			return ledger.Prove(r.seq, r.leaf, c.signed, sg.verifier, s.nodeReader(ctx))
@@ -268,6 +274,7 @@ func (s *Service) Proof(ctx context.Context, tenant, event string) (ledger.Bundl
 		}
 		select {
 		case <-next:
+		case <-look.C:
 		case <-ctx.Done():
 			return ledger.Bundle{}, ctx.Err()
 		case <-timeout.C:
@@ -280,12 +287,13 @@ func (s *Service) Proof(ctx context.Context, tenant, event string) (ledger.Bundl
 }
 
 // Checkpoint is the newest signed note, and the key that verifies it.
-func (s *Service) Checkpoint() (signed []byte, verifier string, err error) {
+func (s *Service) Checkpoint(ctx context.Context) (signed []byte, verifier string, err error) {
 	sg, err := s.opened()
 	if err != nil {
 		return nil, "", err
 	}
-	return sg.newest().signed, sg.verifier, nil
+	c, err := s.newestCheckpoint(ctx) // another replica may have signed it
+	return c.signed, sg.verifier, err
 }
 
 func (s *Service) opened() (*signer, error) {

@@ -106,8 +106,8 @@ type checkpointOut struct {
 	Body        []byte
 }
 
-func (s *Service) getCheckpoint(context.Context, *struct{}) (*checkpointOut, error) {
-	signed, key, err := s.Checkpoint()
+func (s *Service) getCheckpoint(ctx context.Context, _ *struct{}) (*checkpointOut, error) {
+	signed, key, err := s.Checkpoint(ctx)
 	if err != nil {
 		return nil, err
 	}

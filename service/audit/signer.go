@@ -135,16 +135,38 @@ func (sg *signer) newest() checkpoint {
 	return sg.last
 }
 
-// sign covers what was recorded since the last checkpoint, in chunks. The first checkpoint of a log is of no entry.
+// signing is what one replica does at a time.
+const signing = "audit signing"
+
+// sign covers what was recorded since the last checkpoint, in chunks, continuing what other replicas signed meanwhile.
+// The first checkpoint of a log is of no entry.
 func (sg *signer) sign(ctx context.Context, now time.Time) error {
 	sg.turn.Lock()
 	defer sg.turn.Unlock()
+	if err := sg.follow(ctx); err != nil {
+		return err
+	}
 	for {
 		n, err := sg.step(ctx, now)
 		if err != nil || n < chunk {
 			return err
 		}
 	}
+}
+
+// follow takes up a checkpoint that another replica made.
+func (sg *signer) follow(ctx context.Context) error {
+	c, err := sg.svc.newestCheckpoint(ctx)
+	if errors.Is(err, errNone) || err == nil && c.size == sg.newest().size {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sg.mu.Lock()
+	sg.last = c
+	sg.mu.Unlock()
+	return sg.resume(ctx)
 }
 
 func (sg *signer) step(ctx context.Context, now time.Time) (int, error) {
@@ -189,7 +211,11 @@ func (s *Service) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = sg.sign(ctx, time.Now())
+	ran, err := s.d.DB.Alone(ctx, signing, func(ctx context.Context) error { return sg.sign(ctx, time.Now()) })
+	if !ran && err == nil {
+		s.recorded() // what it does not see of ours is signed the next time
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failure = err

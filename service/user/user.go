@@ -66,7 +66,8 @@ type Deps struct {
 	DB     *store.DB
 	Bus    *bus.Conn
 	Box    *seal.Box
-	Server rpc.Server // its Verifier is made by the service itself: see Verifier
+	Limits limit.Limiter // of tries to sign in
+	Server rpc.Server    // its Verifier is made by the service itself: see Verifier
 	Log    *slog.Logger
 	Health *watch.Health
 }
@@ -88,11 +89,14 @@ type Service struct {
 
 // New opens the service: it makes what the first start makes, among it the administrator's key.
 func New(ctx context.Context, cfg Config, d Deps) (*Service, error) {
-	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, hash: newHasher(cfg), tries: limit.NewMemory(100_000), server: d.Server}
-	if err := s.firstStart(ctx); err != nil {
-		return nil, fmt.Errorf("first start: %w", err)
-	}
-	if err := s.loadSecrets(ctx); err != nil {
+	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, hash: newHasher(cfg), tries: d.Limits, server: d.Server}
+	err := s.db.InTurn(ctx, "first start", func(ctx context.Context) error { // of replicas, one makes it
+		if err := s.firstStart(ctx); err != nil {
+			return fmt.Errorf("first start: %w", err)
+		}
+		return s.loadSecrets(ctx)
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.server.Verifier = auth.NewVerifier(serviceName, func(context.Context) ([]byte, error) { return s.issuer.JWKS() })

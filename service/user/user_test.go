@@ -14,6 +14,7 @@ import (
 	"aran/api/gen/aran/user/v1/userv1connect"
 	"aran/platform/auth"
 	"aran/platform/fault"
+	"aran/platform/limit"
 	"aran/platform/rpc"
 	"aran/platform/seal"
 	"aran/platform/store"
@@ -50,7 +51,8 @@ func open(t *testing.T, dir string, edit func(*user.Config)) *world {
 		edit(&cfg)
 	}
 	s, err := user.New(t.Context(), cfg, user.Deps{
-		DB: db, Box: box, Log: slog.New(slog.DiscardHandler), Health: &watch.Health{},
+		Limits: limit.NewMemory(1000),
+		DB:     db, Box: box, Log: slog.New(slog.DiscardHandler), Health: &watch.Health{},
 		Server: rpc.Server{Service: "user", Callers: []string{"gateway", "chat", "search", "guard", "user"}, Log: slog.New(slog.DiscardHandler)},
 	})
 	if err != nil {
@@ -410,7 +412,7 @@ func openFuzz(f *testing.F) *user.Service {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := user.New(context.Background(), user.Default(), user.Deps{DB: db, Box: box, Health: &watch.Health{}, Log: slog.New(slog.DiscardHandler), Server: rpc.Server{Service: "user", Log: slog.New(slog.DiscardHandler)}})
+	s, err := user.New(context.Background(), user.Default(), user.Deps{DB: db, Limits: limit.NewMemory(1000), Box: box, Health: &watch.Health{}, Log: slog.New(slog.DiscardHandler), Server: rpc.Server{Service: "user", Log: slog.New(slog.DiscardHandler)}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -26,9 +26,9 @@ const defaultMaxBody = 1 << 20
 
 // Access says who may call a route. The zero value is refused at registration.
 type Access struct {
-	Scope  string // the identity must hold it
-	Anyone bool   // no identity needed (sign-up, sign-in, health, documentation)
-	Signed bool   // any verified identity
+	Scope  string `json:"scope,omitempty"`  // the identity must hold it
+	Anyone bool   `json:"anyone,omitempty"` // no identity needed (sign-up, sign-in, health, documentation)
+	Signed bool   `json:"signed,omitempty"` // any verified identity
 }
 
 func (a Access) valid() bool {
@@ -43,9 +43,10 @@ func (a Access) valid() bool {
 
 // Route is what Handle and Register recorded.
 type Route struct {
-	Method, Pattern string
-	Access          Access
-	MaxBody         int64
+	Method  string `json:"method"`
+	Pattern string `json:"pattern"`
+	Access  Access `json:"access"`
+	MaxBody int64  `json:"max_body"`
 }
 
 // Public is a service's REST handler: nothing is served without an Access.
@@ -293,6 +294,11 @@ func (p *Public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(ctx)
 	if peer := Peer(ctx); peer != Gateway {
 		p.fail(w, r, fault.New(fault.Denied, "caller_refused", "This is not open to the caller.").Because(fmt.Errorf("peer %q", peer)))
+		return
+	}
+	if r.URL.Path == StatePath && p.s.State != nil {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(p.s.State(ctx))
 		return
 	}
 	h, pattern := p.mux.Handler(r)

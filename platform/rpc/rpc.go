@@ -28,7 +28,11 @@ type Server struct {
 	Callers  []string // services that may call Internal, from app's table
 	Verifier *auth.Verifier
 	Log      *slog.Logger
+	State    func(ctx context.Context) any // what the gateway may ask at StatePath; nil: nothing
 }
+
+// StatePath is where a Public handler tells the gateway how its service stands. No public route leads there.
+const StatePath = "/.state"
 
 type (
 	peerKey    struct{}

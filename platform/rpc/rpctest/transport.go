@@ -25,6 +25,7 @@ func Run(t *testing.T, open Open) {
 		"a request and its answer arrive whole":                wholeExchange,
 		"a handler sees nothing of its caller's context":       freshContext,
 		"closing the body ends the handler":                    closeEnds,
+		"closing the body ends the handler within 100 ms":      closeEndsSoon,
 		"a caller that gives up ends the handler":              cancelEnds,
 		"an answer cut short by its caller never looks whole":  cancelCuts,
 		"a deadline that passes is what the reader hears":      deadlineCuts,
@@ -151,6 +152,28 @@ func closeEnds(t *testing.T, open Open) {
 		}
 		_ = res.Body.Close()
 		happens(t, ended, "the handler ends")
+	}
+}
+
+// closeEndsSoon: the best of some tries, so that a busy machine does not decide it.
+func closeEndsSoon(t *testing.T, open Open) {
+	const soon, tries = 100 * time.Millisecond, 5
+	best := patience
+	for range tries {
+		ended := make(chan struct{})
+		res := send(t, open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+			close(ended)
+		})), request(t.Context(), t, http.NoBody))
+		begin := time.Now()
+		_ = res.Body.Close()
+		happens(t, ended, "the handler ends")
+		best = min(best, time.Since(begin))
+	}
+	if best > soon {
+		t.Errorf("the handler learns of it after %s at best", best)
 	}
 }
 

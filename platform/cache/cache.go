@@ -3,6 +3,9 @@
 // It owns a map and the order of use, nothing else: no goroutine, no timer (a cache that nobody asks costs
 // no CPU), no loading, no persistence. What is over the bound is dropped by least recent use. Callers scope
 // their keys themselves: what belongs to a tenant carries the tenant in the key.
+//
+// Cache holds any values in this process. A Store holds bytes, in this process (MemoryStore) or in a Redis that
+// replicas share (RedisStore): there values are sealed, and what was changed by others is as good as not there.
 package cache
 
 import (

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"aran/platform/bus"
+	"aran/platform/limit"
 	"aran/platform/rpc"
 	"aran/platform/run"
 	"aran/platform/seal"
@@ -46,28 +46,33 @@ type App struct {
 	log     *slog.Logger
 	rows    []service
 
-	data      *dataDir
-	telemetry *watch.Telemetry
-	health    *watch.Health
-	keyring   *seal.Keyring
-	bus       *bus.Server
-	conns     map[string]*bus.Conn
-	built     map[string]instance
-	gateway   *gateway.Service
-	operator  *http.Server
+	data       *dataDir
+	telemetry  *watch.Telemetry
+	health     *watch.Health
+	keyring    *seal.Keyring
+	hub        bus.Hub
+	limits     func(service string) (limit.Limiter, error)
+	notes      map[string]func(ctx context.Context) error // what is watched, but not needed to be ready
+	door       *gateway.Door
+	identities map[string]*rpc.Identity
+	fronts     map[string]http.RoundTripper
+	operator   *http.Server
 
 	opened []run.Part // what was opened, closed in reverse
 	relays []run.Part
 	group  *run.Group
-	built1 map[string]time.Duration
 
-	mu     sync.Mutex
+	mu     sync.Mutex // what is shown while it is still being built
+	conns  map[string]*bus.Conn
+	built  map[string]instance
+	took   map[string]time.Duration // to open and build
 	locals []*rpc.Local
 }
 
-// Open builds the services. Nothing works yet. When it fails, everything that was opened is closed again.
+// Open builds the services. Nothing works yet. What is away (databases) is waited for until ctx ends; the public
+// address answers meanwhile that the platform is starting. When it fails, everything that was opened is closed again.
 func Open(ctx context.Context, cfg *Config, o Options) (_ *App, err error) {
-	rows, err := choose(o.Services)
+	rows, err := cfg.choose(o.Services)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +81,8 @@ func Open(ctx context.Context, cfg *Config, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a := &App{
-		cfg: cfg, version: o.Version, log: log, rows: rows, health: &watch.Health{}, conns: map[string]*bus.Conn{}, built: map[string]instance{},
-		group: run.New(log, startTimeout, stopTimeout), built1: map[string]time.Duration{},
+		cfg: cfg, version: o.Version, log: log, rows: rows, health: &watch.Health{}, notes: map[string]func(context.Context) error{}, identities: map[string]*rpc.Identity{}, fronts: map[string]http.RoundTripper{},
+		conns: map[string]*bus.Conn{}, built: map[string]instance{}, took: map[string]time.Duration{}, group: run.New(log, startTimeout, stopTimeout),
 	}
 	if a.data, err = openData(cfg.Data.Dir); err != nil {
 		return nil, err
@@ -87,59 +92,75 @@ func Open(ctx context.Context, cfg *Config, o Options) (_ *App, err error) {
 			err = errors.Join(err, a.closeAll(context.WithoutCancel(ctx)), a.data.release(!a.data.unclean))
 		}
 	}()
+	if err := a.addresses(ctx); err != nil {
+		return nil, err
+	}
 	if err := a.foundation(ctx); err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
-		begin := time.Now()
-		p, err := a.parts(row)
-		if err != nil {
+		if err := a.build(ctx, row); err != nil {
 			return nil, err
 		}
-		in, err := row.build(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", row.name, err)
-		}
-		a.built[row.name] = in
-		a.built1[row.name] = time.Since(begin)
 	}
-	return a, a.listenOperator(ctx)
+	return a, a.joinMesh(ctx)
 }
 
-// foundation opens what all services stand on.
-func (a *App) foundation(ctx context.Context) (err error) {
+func (a *App) build(ctx context.Context, row service) error {
+	begin := time.Now()
+	p, err := a.parts(row)
+	if err != nil {
+		return err
+	}
+	in, err := row.build(ctx, p)
+	if err != nil {
+		return fmt.Errorf("%s: %w", row.name, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.built[row.name], a.took[row.name] = in, time.Since(begin)
+	return nil
+}
+
+// addresses opens where this process is asked, so that one that is taken is found before anything else.
+func (a *App) addresses(ctx context.Context) (err error) {
 	if a.telemetry, err = watch.Start(ctx, a.cfg.Watch, a.version, a.log); err != nil {
 		return err
 	}
 	a.opened = append(a.opened, run.Part{Name: "telemetry", Stop: a.telemetry.Close})
+	if a.here(rpc.Gateway) {
+		if a.door, err = gateway.Open(ctx, a.cfg.Gateway, a.log.With(slog.String("service", rpc.Gateway))); err != nil {
+			return err
+		}
+		a.opened = append(a.opened, run.Part{Name: "public address", Stop: a.door.Close})
+	}
+	return a.listenOperator(ctx)
+}
+
+// foundation opens what all services stand on.
+func (a *App) foundation(ctx context.Context) (err error) {
 	if a.keyring, err = seal.Local(a.cfg.Data.Keyring); err != nil {
 		return err
 	}
-	if a.bus, err = bus.StartServer(ctx, filepath.Join(a.data.path, "bus"), a.log.With(slog.String("part", "bus"))); err != nil {
+	if err := a.openMesh(ctx); err != nil {
 		return err
 	}
-	a.opened = append(a.opened, run.Part{Name: "bus", Stop: a.bus.Stop})
-	return nil
+	if err := a.openBus(ctx); err != nil {
+		return err
+	}
+	return a.openLimits()
 }
 
-// transport reaches the Internal handler of a service.
-func (a *App) transport(caller, callee string) http.RoundTripper {
-	return a.local(caller, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Looked up late: the identity authority is asked by services that are built before it is known here.
-		if in, ok := a.built[callee]; ok && in.internal != nil {
-			in.internal.ServeHTTP(w, r)
-			return
-		}
-		http.Error(w, "not here", http.StatusServiceUnavailable)
-	}))
-}
-
-func (a *App) local(caller string, h http.Handler) http.RoundTripper {
-	l := rpc.InProcess(caller, h)
+func (a *App) instance(name string) instance {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.locals = append(a.locals, l)
-	return l
+	return a.built[name]
+}
+
+func (a *App) keep(service string, conn *bus.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conns[service] = conn
 }
 
 // Start lets the services work, callees first; the edge opens last.
@@ -148,7 +169,7 @@ func (a *App) Start(ctx context.Context) error {
 		a.group.Add(p)
 	}
 	for _, row := range a.rows {
-		in := a.built[row.name]
+		in := a.instance(row.name)
 		a.group.Add(run.Part{Name: row.name, Start: in.start, Stop: in.stop})
 	}
 	if err := a.group.Start(ctx); err != nil {
@@ -210,14 +231,14 @@ func (a *App) Services() []string {
 
 // PublicAddress is where the gateway listens; empty when it does not run here.
 func (a *App) PublicAddress() string {
-	if a.gateway == nil {
+	if a.door == nil {
 		return ""
 	}
-	return a.gateway.Address()
+	return a.door.Address()
 }
 
-// openAPI merges the services' parts of the public document.
-func (a *App) openAPI() ([]byte, error) {
+// OpenAPI is the public document of the services here, merged from what their handlers serve.
+func (a *App) OpenAPI() ([]byte, error) {
 	parts := map[string]*huma.OpenAPI{}
 	for name, in := range a.built {
 		if in.public != nil {
@@ -229,9 +250,6 @@ func (a *App) openAPI() ([]byte, error) {
 
 // apiVersion is the public API's, not the program's.
 const apiVersion = "1"
-
-// OpenAPI is the public document.
-func (a *App) OpenAPI() ([]byte, error) { return a.openAPI() }
 
 // Route is a served route and who serves it.
 type Route struct {
@@ -249,7 +267,7 @@ func (a *App) Routes() []Route {
 			}
 		}
 	}
-	if a.gateway != nil {
+	if a.door != nil {
 		for _, r := range gateway.OwnRoutes() {
 			out = append(out, Route{rpc.Gateway, r})
 		}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -17,13 +16,13 @@ import (
 	"aran/api/gen/aran/search/v1/searchv1connect"
 	pb "aran/api/gen/aran/user/v1"
 	"aran/api/gen/aran/user/v1/userv1connect"
+	"aran/api/openapi"
 	"aran/app/handbook"
 	"aran/platform/auth"
 	"aran/platform/bus"
 	"aran/platform/rpc"
 	"aran/platform/run"
 	"aran/platform/saga"
-	"aran/platform/seal"
 	"aran/platform/store"
 	"aran/service/audit"
 	"aran/service/chat"
@@ -50,12 +49,16 @@ func (a *App) parts(row service) (*parts, error) {
 		return nil, err
 	}
 	p := &parts{app: a, row: row, dir: dir, log: a.log.With(slog.String("service", row.name))}
-	p.server = rpc.Server{Service: row.name, Callers: callers(row.name), Log: p.log, Verifier: auth.NewVerifier(row.name, p.keys)}
+	p.server = rpc.Server{Service: row.name, Callers: callers(row.name), Log: p.log, Verifier: auth.NewVerifier(row.name, p.keys), State: a.Status}
 	return p, nil
 }
 
 func (p *parts) store(ctx context.Context, migrations fs.FS) (*store.DB, error) {
-	db, err := store.Open(ctx, store.Options{Service: p.row.name, Path: filepath.Join(p.dir, p.row.name+".db"), Migrations: migrations, Log: p.log})
+	u, err := p.app.cfg.database(p.row.name, "")
+	if err != nil {
+		return nil, err
+	}
+	db, err := store.Open(ctx, store.Options{Service: p.row.name, Path: filepath.Join(p.dir, p.row.name+".db"), URL: u, Migrations: migrations, Log: p.log})
 	if err != nil {
 		return nil, err
 	}
@@ -65,27 +68,18 @@ func (p *parts) store(ctx context.Context, migrations fs.FS) (*store.DB, error) 
 
 // bus connects the service, and relays its outbox once everything is built.
 func (p *parts) bus(ctx context.Context, db *store.DB) (*bus.Conn, error) {
-	conn, err := bus.Connect(ctx, p.app.bus, p.row.name, p.log)
+	conn, err := bus.Connect(ctx, p.app.hub, p.row.name, p.log)
 	if err != nil {
 		return nil, err
 	}
 	p.app.opened = append(p.app.opened, run.Part{Name: p.row.name + " bus", Stop: conn.Close})
-	p.app.conns[p.row.name] = conn
+	p.app.keep(p.row.name, conn)
 	if db != nil {
 		p.app.relays = append(p.app.relays, run.Part{Name: p.row.name + " outbox", Start: func(ctx context.Context) error {
 			return conn.Relay(context.WithoutCancel(ctx), db, p.app.data.unclean)
 		}})
 	}
 	return conn, nil
-}
-
-func (p *parts) box(ctx context.Context) (*seal.Box, error) {
-	box, err := seal.Open(ctx, p.app.keyring, p.row.name, filepath.Join(p.dir, "keys.db"))
-	if err != nil {
-		return nil, err
-	}
-	p.app.opened = append(p.app.opened, run.Part{Name: p.row.name + " keys", Stop: func(context.Context) error { return box.Close() }})
-	return box, nil
 }
 
 // client is how a service calls another one.
@@ -139,7 +133,11 @@ func buildUser(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
-	s, err := user.New(ctx, p.app.cfg.User, user.Deps{DB: db, Bus: conn, Box: box, Server: p.server, Log: p.log, Health: p.app.health})
+	limits, err := p.app.limits(p.row.name)
+	if err != nil {
+		return instance{}, err
+	}
+	s, err := user.New(ctx, p.app.cfg.User, user.Deps{DB: db, Bus: conn, Box: box, Limits: limits, Server: p.server, Log: p.log, Health: p.app.health})
 	if err != nil {
 		return instance{}, err
 	}
@@ -257,36 +255,24 @@ func buildGateway(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
-	upstreams := map[string]gateway.Upstream{}
-	for name, in := range p.app.built {
-		if in.public != nil {
-			upstreams[name] = gateway.Upstream{Transport: p.app.front(p.row.name, name), Routes: in.public.Routes()}
-		}
-	}
-	doc, err := p.app.openAPI()
+	limits, err := p.app.limits(p.row.name)
 	if err != nil {
 		return instance{}, err
 	}
+	routes, err := openapi.Routes()
+	if err != nil {
+		return instance{}, err
+	}
+	upstreams := map[string]gateway.Upstream{}
+	for name, served := range routes {
+		p.app.fronts[name] = p.app.front(p.row.name, name)
+		upstreams[name] = gateway.Upstream{Transport: p.app.fronts[name], Routes: served}
+	}
 	s, err := gateway.New(p.app.cfg.Gateway, gateway.Deps{
-		Bus: conn, Users: p.users(), Upstreams: upstreams, OpenAPI: doc, Services: p.app.Status, Health: p.app.health, Log: p.log, Version: p.app.version,
+		Door: p.app.door, Bus: conn, Limits: limits, Users: p.users(), Upstreams: upstreams, OpenAPI: openapi.Document, Services: p.app.Overview, Health: p.app.health, Log: p.log,
 	})
 	if err != nil {
 		return instance{}, err
 	}
-	if err := s.Listen(ctx); err != nil {
-		return instance{}, err
-	}
-	p.app.gateway = s
 	return instance{start: s.Start, stop: s.Stop}, nil
-}
-
-var errNoFront = errors.New("no public handler")
-
-// front is how the gateway reaches a Public handler.
-func (a *App) front(caller, callee string) http.RoundTripper {
-	in, ok := a.built[callee]
-	if !ok || in.public == nil {
-		panic(fmt.Errorf("%s: %w", callee, errNoFront))
-	}
-	return a.local(caller, in.public)
 }

@@ -2,12 +2,19 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"aran/platform/rpc"
 	"aran/platform/watch"
 	"aran/service/gateway"
 	"aran/service/infer/registry"
@@ -37,6 +44,9 @@ func (a *App) listenOperator(ctx context.Context) error {
 // ServiceState is one line of /services.
 type ServiceState struct {
 	Name      string   `json:"name"`
+	Version   string   `json:"version"`
+	Ready     bool     `json:"ready"`
+	Error     string   `json:"error,omitempty"` // why nothing is known of it
 	Singleton bool     `json:"singleton"`
 	Calls     []string `json:"calls"`
 	OpenMS    float64  `json:"open_ms"`  // to open and build
@@ -54,28 +64,111 @@ type State struct {
 }
 
 // Status says what runs here and how it stands.
-func (a *App) Status(ctx context.Context) any {
+func (a *App) Status(ctx context.Context) any { return a.status(ctx) }
+
+func (a *App) status(ctx context.Context) State {
 	s := State{Version: a.version}
 	s.Ready, s.Checks = a.health.Ready(ctx)
+	for name, note := range a.notes {
+		c := watch.Check{Name: name, OK: true}
+		if err := note(ctx); err != nil {
+			c = watch.Check{Name: name, Error: err.Error()}
+		}
+		s.Checks = append(s.Checks, c)
+	}
 	started := map[string]time.Duration{}
 	for _, t := range a.group.Took() {
 		started[t.Name] = t.Took
 	}
+	a.mu.Lock()
+	conns, took := maps.Clone(a.conns), maps.Clone(a.took)
+	a.mu.Unlock()
 	for _, r := range a.rows {
-		s.Services = append(s.Services, ServiceState{r.name, r.singleton, r.calls, ms(a.built1[r.name]), ms(started[r.name])})
+		s.Services = append(s.Services, ServiceState{r.name, a.version, s.Ready, "", r.singleton, r.calls, ms(took[r.name]), ms(started[r.name])})
 	}
-	for _, c := range a.conns {
+	for _, c := range conns {
 		if n, err := c.Pending(ctx); err == nil {
 			s.Waiting += n
 		}
 	}
-	for _, c := range a.conns {
+	for _, c := range conns {
 		if letters, err := c.DeadLetters(ctx, 0, maxLetters); err == nil {
 			s.DeadLetters = len(letters)
 		}
 		break
 	}
 	return s
+}
+
+const askTimeout = time.Second
+
+// Overview is Status with what runs in other processes, in the order of the table.
+func (a *App) Overview(ctx context.Context) any {
+	s := a.status(ctx)
+	here := map[string]ServiceState{}
+	for _, r := range s.Services {
+		here[r.Name] = r
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, row := range table() {
+		if _, known := here[row.name]; known || row.fronts {
+			continue
+		}
+		wg.Go(func() {
+			other, err := a.ask(ctx, row.name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				here[row.name] = ServiceState{Name: row.name, Error: err.Error(), Singleton: row.singleton, Calls: row.calls}
+				return
+			}
+			s.Waiting += other.Waiting
+			s.Checks = append(s.Checks, other.Checks...)
+			for _, r := range other.Services {
+				if r.Name == row.name {
+					here[row.name] = r
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s.Services = s.Services[:0]
+	for _, row := range table() {
+		r, known := here[row.name]
+		if known {
+			s.Services = append(s.Services, r)
+		}
+		s.Ready = s.Ready && r.Ready
+	}
+	slices.SortFunc(s.Checks, func(a, b watch.Check) int { return strings.Compare(a.Name, b.Name) })
+	return s
+}
+
+var errNoRoutes = errors.New("it serves nothing to the outside")
+
+// ask asks another process for its State.
+func (a *App) ask(ctx context.Context, name string) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address(name)+rpc.StatePath, nil)
+	if err != nil {
+		return State{}, err
+	}
+	front := a.fronts[name]
+	if front == nil {
+		return State{}, errNoRoutes
+	}
+	res, err := front.RoundTrip(req)
+	if err != nil {
+		return State{}, err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	if res.StatusCode != http.StatusOK {
+		return State{}, fmt.Errorf("it answers %d", res.StatusCode)
+	}
+	var s State
+	return s, json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&s)
 }
 
 const maxLetters = 1000

@@ -20,6 +20,8 @@ type service struct {
 	calls []string
 	// fronts says that it reaches every Public handler: only the gateway does.
 	fronts bool
+	// stores says that it has a database of its own.
+	stores bool
 	// singleton: at most one replica works at a time.
 	singleton bool
 	build     func(ctx context.Context, p *parts) (instance, error)
@@ -38,12 +40,12 @@ const identity = "user"
 // table lists the services, callees before their callers: this is the start order, and reversed the stop order.
 func table() []service {
 	return []service{
-		{name: identity, build: buildUser},
-		{name: "audit", singleton: true, build: buildAudit},
-		{name: "infer", build: buildInfer},
-		{name: "guard", calls: []string{"infer"}, build: buildGuard},
-		{name: "search", calls: []string{"guard", "infer"}, build: buildSearch},
-		{name: "chat", calls: []string{"search", "guard", "infer"}, build: buildChat},
+		{name: identity, stores: true, build: buildUser},
+		{name: "audit", stores: true, build: buildAudit},
+		{name: "infer", stores: true, build: buildInfer},
+		{name: "guard", stores: true, calls: []string{"infer"}, build: buildGuard},
+		{name: "search", stores: true, calls: []string{"guard", "infer"}, build: buildSearch},
+		{name: "chat", stores: true, calls: []string{"search", "guard", "infer"}, build: buildChat},
 		{name: "gateway", calls: []string{}, fronts: true, build: buildGateway},
 	}
 }
@@ -68,9 +70,9 @@ func callers(name string) []string {
 	return out
 }
 
-// choose returns the rows of the named services in start order. What they call must be among them, for
-// there is no way yet to a service that another process runs.
-func choose(names []string) ([]service, error) {
+// choose returns the rows of the named services in start order. What they call must be among them, or there must be a
+// way to the processes that run it.
+func (c *Config) choose(names []string) ([]service, error) {
 	var out []service
 	for _, n := range names {
 		if !slices.Contains(Names(), n) {
@@ -82,8 +84,8 @@ func choose(names []string) ([]service, error) {
 			continue
 		}
 		for _, need := range append([]string{identity}, s.calls...) {
-			if need != s.name && !slices.Contains(names, need) {
-				return nil, fault.New(fault.Invalid, "service_missing", "%s calls %s, which is not among the services to run; add it.", s.name, need)
+			if need != s.name && !slices.Contains(names, need) && c.Mesh.Certificates == "" {
+				return nil, fault.New(fault.Invalid, "service_missing", "%s calls %s, which is not among the services to run; add it, or set mesh.certificates to reach it in another process.", s.name, need)
 			}
 		}
 		out = append(out, s)

@@ -51,7 +51,7 @@ func TestChoose(t *testing.T) {
 		{[]string{"infer"}, "infer calls user"},
 		{Names(), strings.Join(Names(), " ")},
 	} {
-		rows, err := choose(c.names)
+		rows, err := Default().choose(c.names)
 		var got []string
 		for _, r := range rows {
 			got = append(got, r.name)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"aran/config"
+	"aran/platform/limit"
+	"aran/platform/redis"
 	"aran/platform/secret"
 	"aran/platform/watch"
 	"aran/service/audit"
@@ -24,6 +26,11 @@ import (
 // Config holds every section of aran.yaml.
 type Config struct {
 	Data    DataConfig
+	Store   StoreConfig
+	Bus     BusConfig
+	Redis   redis.Config
+	Limit   limit.Config
+	Mesh    MeshConfig
 	Client  ClientConfig
 	Watch   watch.Config
 	Gateway gateway.Config
@@ -50,7 +57,7 @@ type ClientConfig struct {
 // Default is what runs without a file.
 func Default() *Config {
 	return &Config{
-		Data:  DataConfig{Dir: "./aran-data"},
+		Data: DataConfig{Dir: "./aran-data"}, Bus: BusConfig{Replicas: 1}, Redis: redis.Default(), Limit: limit.Default(), Mesh: MeshConfig{TrustDomain: "aran.local"},
 		Watch: watch.Default(), Gateway: gateway.Default(), User: user.Default(), Chat: chat.Default(),
 		Search: search.Default(), Guard: guard.Default(), Infer: infer.Default(), Audit: audit.Default(),
 	}
@@ -60,6 +67,11 @@ func Default() *Config {
 func (c *Config) Sections() []config.Section {
 	return []config.Section{
 		{Name: "data", Doc: "Where everything is kept.", Into: &c.Data},
+		{Name: "store", Doc: "Databases that replicas share.", Into: &c.Store},
+		{Name: "bus", Doc: "How events travel.", Into: &c.Bus},
+		{Name: "redis", Doc: "What replicas count together.", Into: &c.Redis},
+		{Name: "limit", Doc: "How limits are counted by several processes.", Into: &c.Limit},
+		{Name: "mesh", Doc: "How services reach each other across processes.", Into: &c.Mesh},
 		{Name: "gateway", Doc: "The edge: the public address, limits and time-outs.", Into: &c.Gateway},
 		{Name: "user", Doc: "Accounts, sessions and API keys.", Into: &c.User},
 		{Name: "chat", Doc: "Model providers and how answers are made.", Into: &c.Chat},
@@ -95,8 +107,10 @@ func Load(file string, set map[string]string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.loopbackOperator(); err != nil {
-		return nil, err
+	for _, check := range []func() error{c.loopbackOperator, c.checkBackends, c.checkMesh, c.Redis.Check, c.Limit.Check} {
+		if err := check(); err != nil {
+			return nil, err
+		}
 	}
 	if c.Data.Keyring == "" {
 		c.Data.Keyring = filepath.Join(c.Data.Dir, "keyring.key")

@@ -85,7 +85,7 @@ func (s *Service) authenticate(ctx context.Context, r *http.Request, credential,
 // refuse remembers a wrong credential, and slows down an address that sends many.
 func (s *Service) refuse(ctx context.Context, r *http.Request, key credentialKey, f *fault.Error) error {
 	s.refused.Put(key, f)
-	res, err := s.limits.Allow(ctx, "wrong "+address(r), rateOf(s.cfg.SignInRate), 1)
+	res, err := s.d.Limits.Allow(ctx, "wrong "+address(r), rateOf(s.cfg.SignInRate), 1)
 	if err == nil && !res.Allowed {
 		return fault.New(fault.Exhausted, "too_many_wrong_credentials", "Too many wrong credentials from this address; wait.").After(res.RetryAfter)
 	}

@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -38,14 +37,15 @@ type Upstream struct {
 
 // Deps is what the service stands on.
 type Deps struct {
+	Door      *Door
 	Bus       *bus.Conn
+	Limits    limit.Limiter // of requests
 	Users     userv1connect.UserServiceClient
 	Upstreams map[string]Upstream
 	OpenAPI   []byte                        // the merged document
 	Services  func(ctx context.Context) any // what runs here, for /api/v1/services
 	Health    *watch.Health
 	Log       *slog.Logger
-	Version   string
 }
 
 // Service is the edge. Safe for concurrent use.
@@ -56,17 +56,12 @@ type Service struct {
 	routes   []route
 	breakers map[string]*breaker.Breaker
 	proxies  map[string]http.Handler
-	limits   *limit.Memory
 	trusted  *cache.Cache[credentialKey, principal]
 	refused  *cache.Cache[credentialKey, *fault.Error]
 	slots    chan struct{}
 	perKey   concurrency
 	forgot   atomic.Uint64 // revocations so far: what was asked before one is not remembered after it
 	meters   meters
-
-	server   *http.Server
-	listener net.Listener
-	done     chan struct{}
 }
 
 type meters struct {
@@ -78,15 +73,14 @@ type meters struct {
 const (
 	trustedEntries = 10_000
 	refusedFor     = 5 * time.Second
-	limitKeys      = 100_000
 )
 
-// New builds the edge. It listens only when Listen is called, and serves when Start is.
+// New builds the edge. It serves when Start is called.
 func New(cfg Config, d Deps) (*Service, error) {
 	s := &Service{
-		cfg: cfg, d: d, log: d.Log, limits: limit.NewMemory(limitKeys), slots: make(chan struct{}, cfg.MaxConcurrent),
+		cfg: cfg, d: d, log: d.Log, slots: make(chan struct{}, cfg.MaxConcurrent),
 		trusted: cache.New[credentialKey, principal](trustedEntries, cfg.CredentialCache), refused: cache.New[credentialKey, *fault.Error](trustedEntries, refusedFor),
-		breakers: map[string]*breaker.Breaker{}, proxies: map[string]http.Handler{}, perKey: concurrency{n: map[string]int{}, max: cfg.MaxPerKey}, done: make(chan struct{}),
+		breakers: map[string]*breaker.Breaker{}, proxies: map[string]http.Handler{}, perKey: concurrency{n: map[string]int{}, max: cfg.MaxPerKey},
 	}
 	var err error
 	m := otel.Meter("aran/service/gateway")
@@ -109,13 +103,13 @@ func New(cfg Config, d Deps) (*Service, error) {
 	return s, nil
 }
 
-// Start listens to revocations and serves the listener that Listen opened.
+// Start listens to revocations and serves behind the door.
 func (s *Service) Start(ctx context.Context) error {
 	err := s.d.Bus.Broadcast(ctx, []string{"aran.user.revoked.v1"}, func(_ context.Context, e bus.Event) { s.forget(e.Data) })
 	if err != nil {
 		return err
 	}
-	s.serve(ctx)
+	s.d.Door.serve(s.Handler())
 	return nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"aran/api/gen/aran/user/v1/userv1connect"
 	"aran/platform/bus"
 	"aran/platform/fault"
+	"aran/platform/limit"
 	"aran/platform/rpc"
 	"aran/platform/rpc/rpctest"
 	"aran/platform/store"
@@ -103,8 +104,16 @@ func start(t *testing.T, change func(*gateway.Config)) *edge {
 		e.seen.Store(r.Clone(context.WithoutCancel(r.Context())))
 		(*e.serve.Load())(w, r)
 	}
+	door, err := gateway.Open(t.Context(), cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.url = door.Address()
+	if a := e.call("GET", "/v1/models", "meena", ""); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("before the start: %d", a.status)
+	}
 	s, err := gateway.New(cfg, gateway.Deps{
-		Bus: conn, Users: userv1connect.NewUserServiceClient(&http.Client{Transport: rpc.InProcess("gateway", own.Internal(handler))}, "http://user", rpc.ClientOptions("user", nil)...),
+		Door: door, Bus: conn, Limits: limit.NewMemory(1000), Users: userv1connect.NewUserServiceClient(&http.Client{Transport: rpc.InProcess("gateway", own.Internal(handler))}, "http://user", rpc.ClientOptions("user", nil)...),
 		Upstreams: map[string]gateway.Upstream{
 			"chat": {Transport: rpc.InProcess("gateway", http.HandlerFunc(service)), Routes: []rpc.Route{{Method: "POST", Pattern: "/v1/chat/completions", Access: closed}, {Method: "POST", Pattern: "/v1/messages", Access: closed}}},
 			"user": {Transport: rpc.InProcess("gateway", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "signed in") })), Routes: []rpc.Route{{Method: "POST", Pattern: "/api/v1/sessions", Access: open}}},
@@ -114,13 +123,9 @@ func start(t *testing.T, change func(*gateway.Config)) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Listen(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.url = s.Address()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()

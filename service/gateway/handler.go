@@ -166,7 +166,7 @@ func (s *Service) admit(w *recorder, r *http.Request, owner string) (principal, 
 
 // limited takes one request from a bucket and tells the client how it stands (draft-ietf-httpapi-ratelimit-headers).
 func (s *Service) limited(w http.ResponseWriter, r *http.Request, key, policy string, rate Rate) error {
-	res, err := s.limits.Allow(r.Context(), key, rateOf(rate), 1)
+	res, err := s.d.Limits.Allow(r.Context(), key, rateOf(rate), 1)
 	if err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}

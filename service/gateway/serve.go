@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -29,23 +28,6 @@ import (
 //go:embed docs
 var docs embed.FS
 
-// Listen opens the public address. A port that is taken is found before anything else starts.
-func (s *Service) Listen(ctx context.Context) error {
-	l, err := Listen(ctx, s.cfg.Listen, "gateway.listen")
-	if err != nil {
-		return err
-	}
-	if s.cfg.TLSCert != "" {
-		cert, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
-		if err != nil {
-			return errors.Join(fault.New(fault.Invalid, "tls", "gateway.tls_cert and gateway.tls_key can't be used.").Because(err), l.Close())
-		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
-	}
-	s.listener = l
-	return nil
-}
-
 // Listen opens an address and says clearly when it is taken; setting is the key to change.
 func Listen(ctx context.Context, address, setting string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
@@ -58,46 +40,8 @@ func Listen(ctx context.Context, address, setting string) (net.Listener, error) 
 	return l, nil
 }
 
-// Address is where it listens, as a URL.
-func (s *Service) Address() string {
-	scheme := "http"
-	if s.cfg.TLSCert != "" {
-		scheme = "https"
-	}
-	return scheme + "://" + s.listener.Addr().String()
-}
-
-// serve takes requests until Stop.
-func (s *Service) serve(ctx context.Context) {
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.server = &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	s.server.RegisterOnShutdown(cancel) // open streams end at once
-	go func() {
-		defer close(s.done)
-		if err := s.server.Serve(s.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			s.log.LogAttrs(base, slog.LevelError, "the public listener failed", slog.String("error", err.Error()))
-		}
-	}()
-}
-
-// Stop refuses new requests, ends open streams, and waits for what is in hand.
-func (s *Service) Stop(ctx context.Context) error {
-	if s.server == nil {
-		if s.listener != nil {
-			return s.listener.Close()
-		}
-		return nil
-	}
-	err := s.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.server.Close())
-	}
-	<-s.done
-	return err
-}
+// Stop closes the door.
+func (s *Service) Stop(ctx context.Context) error { return s.d.Door.Close(ctx) }
 
 // proxy passes requests to one service.
 func (s *Service) proxy(name string, transport http.RoundTripper) http.Handler {

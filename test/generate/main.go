@@ -8,6 +8,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 
 	"aran/app"
 	"aran/config"
+	"aran/platform/rpc"
 	"aran/test/threat"
 )
 
@@ -129,8 +131,18 @@ func openAPI(ctx context.Context) (out files, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.Stop(ctx)) }()
-	b, err := a.OpenAPI()
-	return files{"api/openapi/openapi.json": b}, err
+	doc, err := a.OpenAPI()
+	if err != nil {
+		return nil, err
+	}
+	routes := map[string][]rpc.Route{}
+	for _, r := range a.Routes() {
+		if r.Service != rpc.Gateway {
+			routes[r.Service] = append(routes[r.Service], r.Route)
+		}
+	}
+	table, err := json.MarshalIndent(routes, "", "\t")
+	return files{"api/openapi/openapi.json": doc, "api/openapi/routes.json": append(table, '\n')}, err
 }
 
 func reference(context.Context) (files, error) {

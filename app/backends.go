@@ -1,0 +1,169 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"aran/platform/bus"
+	"aran/platform/limit"
+	"aran/platform/redis"
+	"aran/platform/run"
+	"aran/platform/seal"
+	"aran/platform/secret"
+)
+
+// StoreConfig says where the services' databases are.
+type StoreConfig struct {
+	URL      string `yaml:"url" doc:"PostgreSQL database of each service, with {service} for its name: postgres://aran_{service}@host:5432/aran_{service}?sslmode=verify-full; its keys are in the database of that name with _keys behind it; empty: files in the data directory"`
+	Password string `yaml:"password" doc:"reference to the role's password: file:/run/aran/{service}/database.password or env:NAME; empty: none, or in the URL"`
+}
+
+// BusConfig says where events go.
+type BusConfig struct {
+	URL      string `yaml:"url" doc:"NATS servers: nats://host:4222 or tls://host:4222, several with commas; empty: a server in this process"`
+	Password string `yaml:"password" doc:"reference to the password of the user that is called like the service: file:/run/aran/{service}/bus.password or env:NAME; empty: none"`
+	Replicas int    `yaml:"replicas" doc:"NATS servers that keep each event, 1 to 5; at most as many as there are"`
+}
+
+// perService replaces {service} in a setting that is the same for all services but for their name.
+func perService(setting, service string) string {
+	return strings.ReplaceAll(setting, "{service}", service)
+}
+
+// database is the URL of a service's database; suffix is "" or "_keys". Empty: a file.
+func (c *Config) database(service, suffix string) (secret.String, error) {
+	if c.Store.URL == "" {
+		return secret.String{}, nil
+	}
+	u, err := url.Parse(perService(c.Store.URL, service))
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Path == "" {
+		return secret.String{}, errors.New("store.url cannot be read: use postgres://aran_{service}@host:5432/aran_{service}")
+	}
+	u.Path += suffix
+	if c.Store.Password != "" {
+		p, err := secret.Resolve(perService(c.Store.Password, service))
+		if err != nil {
+			return secret.String{}, fmt.Errorf("store.password: %w", err)
+		}
+		u.User = url.UserPassword(u.User.Username(), p.Reveal())
+	}
+	return secret.New(u.String()), nil
+}
+
+// checkBackends refuses what could not work together.
+func (c *Config) checkBackends() error {
+	if c.Store.URL != "" && !strings.Contains(c.Store.URL, "{service}") {
+		return errors.New("store.url has no {service} in it: each service has a database of its own")
+	}
+	if c.Store.URL != "" && c.Bus.URL == "" {
+		return errors.New("store.url is set and bus.url is not: replicas that share databases must share the bus; set bus.url to a NATS server")
+	}
+	return nil
+}
+
+// openBus starts a server in this process, or finds out about the one elsewhere.
+func (a *App) openBus(ctx context.Context) error {
+	log := a.log.With(slog.String("part", "bus"))
+	if a.cfg.Bus.URL == "" {
+		s, err := bus.StartServer(ctx, filepath.Join(a.data.path, "bus"), log)
+		if err != nil {
+			return err
+		}
+		a.hub = s
+		a.opened = append(a.opened, run.Part{Name: "bus", Stop: s.Stop})
+		return nil
+	}
+	o := bus.RemoteOptions{URL: a.cfg.Bus.URL, Replicas: a.cfg.Bus.Replicas, Log: log}
+	if a.cfg.Bus.Password != "" {
+		o.Login = func(service string) (secret.String, error) {
+			p, err := secret.Resolve(perService(a.cfg.Bus.Password, service))
+			if err != nil {
+				return secret.String{}, fmt.Errorf("bus.password: %w", err)
+			}
+			return p, nil
+		}
+	}
+	if strings.Contains(a.cfg.Bus.URL, "tls://") && a.cfg.Mesh.Certificates != "" {
+		o.TLS = func(service string) (*tls.Config, error) { return a.clientTLS(service) }
+	}
+	r, err := bus.OpenRemote(o)
+	if err != nil {
+		return err
+	}
+	a.hub = r
+	a.trimBus(ctx, r)
+	return a.holdLeases(ctx, r)
+}
+
+// trimBus keeps the remote streams small; the first service here lends its name.
+func (a *App) trimBus(ctx context.Context, r *bus.Remote) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Trim(life, a.rows[0].name); err != nil {
+			a.log.LogAttrs(life, slog.LevelWarn, "bus not trimmed", slog.String("error", err.Error()))
+		}
+	}()
+	a.opened = append(a.opened, run.Part{Name: "bus trimming", Stop: func(context.Context) error { end(); <-done; return nil }})
+}
+
+// holdLeases keeps a second process from running a service whose database is a file of this one.
+func (a *App) holdLeases(ctx context.Context, r *bus.Remote) error {
+	if a.cfg.Store.URL != "" {
+		return nil
+	}
+	for _, row := range a.rows {
+		if !row.stores {
+			continue
+		}
+		release, err := r.Hold(ctx, row.name, func(err error) { a.group.Fail("lease of "+row.name, err) })
+		if err != nil {
+			return err
+		}
+		a.opened = append(a.opened, run.Part{Name: row.name + " lease", Stop: func(context.Context) error { release(); return nil }})
+	}
+	return nil
+}
+
+// openLimits opens what counts requests: shared by replicas through Redis, or in this process.
+func (a *App) openLimits() error {
+	if a.cfg.Redis.URL.Empty() {
+		a.limits = func(string) (limit.Limiter, error) { return limit.NewMemory(a.cfg.Limit.MaxKeys), nil }
+		return nil
+	}
+	client, err := redis.Open(a.cfg.Redis, a.log.With(slog.String("part", "redis")))
+	if err != nil {
+		return err
+	}
+	a.opened = append(a.opened, run.Part{Name: "redis", Stop: func(context.Context) error { return client.Close() }})
+	a.notes["redis"] = client.Ping
+	a.limits = func(service string) (limit.Limiter, error) {
+		return limit.NewShared(limit.NewRedis(client, service), a.cfg.Limit, a.log)
+	}
+	return nil
+}
+
+func (p *parts) box(ctx context.Context) (*seal.Box, error) {
+	u, err := p.app.cfg.database(p.row.name, "_keys")
+	if err != nil {
+		return nil, err
+	}
+	var box *seal.Box
+	if u.Empty() {
+		box, err = seal.Open(ctx, p.app.keyring, p.row.name, filepath.Join(p.dir, "keys.db"))
+	} else {
+		box, err = seal.OpenURL(ctx, p.app.keyring, p.row.name, u, p.log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.app.opened = append(p.app.opened, run.Part{Name: p.row.name + " keys", Stop: func(context.Context) error { return box.Close() }})
+	return box, nil
+}

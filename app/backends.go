@@ -16,6 +16,7 @@ import (
 	"aran/platform/run"
 	"aran/platform/seal"
 	"aran/platform/secret"
+	"aran/service/audit/ledger"
 )
 
 // StoreConfig says where the services' databases are.
@@ -54,6 +55,12 @@ func (c *Config) database(service, suffix string) (secret.String, error) {
 		u.User = url.UserPassword(u.User.Username(), p.Reveal())
 	}
 	return secret.New(u.String()), nil
+}
+
+// AuditLog is where the log of decisions is kept.
+func (c *Config) AuditLog() (ledger.Place, error) {
+	u, err := c.database("audit", "")
+	return ledger.Place{Dir: c.Data.Dir, URL: u}, err
 }
 
 // checkBackends refuses what could not work together.

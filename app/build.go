@@ -137,7 +137,9 @@ func buildUser(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
-	s, err := user.New(ctx, p.app.cfg.User, user.Deps{DB: db, Bus: conn, Box: box, Limits: limits, Server: p.server, Log: p.log, Health: p.app.health})
+	cfg := p.app.cfg.User
+	cfg.OpenSignUp = cfg.SignUp == user.SignUpOpen || cfg.SignUp == user.SignUpLoopback && p.app.here(rpc.Gateway) && onLoopback(p.app.cfg.Gateway.Listen)
+	s, err := user.New(ctx, cfg, user.Deps{DB: db, Bus: conn, Box: box, Limits: limits, Server: p.server, Log: p.log, Health: p.app.health})
 	if err != nil {
 		return instance{}, err
 	}

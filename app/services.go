@@ -59,6 +59,17 @@ func Names() []string {
 	return out
 }
 
+// Storing lists the services that have a database of their own.
+func Storing() []string {
+	var out []string
+	for _, s := range table() {
+		if s.stores {
+			out = append(out, s.name)
+		}
+	}
+	return out
+}
+
 // callers lists who may call the Internal handler of a service.
 func callers(name string) []string {
 	var out []string

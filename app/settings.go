@@ -116,7 +116,6 @@ func Load(file string, set map[string]string) (*Config, error) {
 		c.Data.Keyring = filepath.Join(c.Data.Dir, "keyring.key")
 	}
 	c.User.AdminKeyFile = filepath.Join(c.Data.Dir, "admin.key")
-	c.User.OpenSignUp = onLoopback(c.Gateway.Listen)
 	return c, nil
 }
 

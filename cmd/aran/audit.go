@@ -4,15 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 
+	"aran/app"
 	"aran/service/audit/ledger"
 )
 
 const (
-	defaultData   = "aran-data"
 	maxProof      = 1 << 20
 	maxCheckpoint = 4 << 10
 )
@@ -34,21 +35,21 @@ func audit(ctx context.Context, t terminal, args []string) error {
 
 // auditVerify checks a data directory, an export (a directory), or a proof (a file).
 func auditVerify(ctx context.Context, t terminal, args []string) error {
-	f := flags(t, "audit verify", "[--data DIR] [--checkpoint FILE] | OUT | PROOF [--key FILE]")
-	data := f.String("data", "", "data directory (./"+defaultData+")")
+	f := flags(t, "audit verify", "[--data DIR] [--config FILE] [--checkpoint FILE] | OUT | PROOF [--key FILE]")
+	where := logFlags(f)
 	kept := f.String("checkpoint", "", "a checkpoint of this log that was kept elsewhere: the log must continue it")
 	key := f.String("key", "", "the verifier key that you trust; without it a proof is only checked against its own")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
 	}
-	if len(rest) > 1 || len(rest) == 1 && (*data != "" || *kept != "") || *key != "" && len(rest) == 0 {
+	if len(rest) > 1 || len(rest) == 1 && (where.given() || *kept != "") || *key != "" && len(rest) == 0 {
 		return fmt.Errorf("%w: aran audit verify takes --data DIR, the directory of an export, or the file of a proof", errUsage)
 	}
 	var r ledger.Report
 	switch {
 	case len(rest) == 0:
-		r, err = verifyData(ctx, *data, *kept)
+		r, err = verifyData(ctx, where, *kept)
 	case isFile(rest[0]):
 		return verifyProof(t, rest[0], *key)
 	case *key != "":
@@ -70,15 +71,19 @@ func sayVerified(w io.Writer, r ledger.Report) error {
 	return err
 }
 
-func verifyData(ctx context.Context, data, kept string) (ledger.Report, error) {
+func verifyData(ctx context.Context, where *logPlace, kept string) (ledger.Report, error) {
+	place, err := where.place()
+	if err != nil {
+		return ledger.Report{}, err
+	}
 	if kept == "" {
-		return ledger.Verify(ctx, orDefault(data))
+		return ledger.Verify(ctx, place)
 	}
 	signed, err := readSmall(kept, maxCheckpoint)
 	if err != nil {
 		return ledger.Report{}, err
 	}
-	return ledger.Verify(ctx, orDefault(data), signed)
+	return ledger.Verify(ctx, place, signed)
 }
 
 func verifyProof(t terminal, path, keyFile string) error {
@@ -107,8 +112,8 @@ func verifyProof(t terminal, path, keyFile string) error {
 }
 
 func auditExport(ctx context.Context, t terminal, args []string) error {
-	f := flags(t, "audit export", "[--data DIR] OUT")
-	data := f.String("data", "", "data directory (./"+defaultData+")")
+	f := flags(t, "audit export", "[--data DIR] [--config FILE] OUT")
+	where := logFlags(f)
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -116,7 +121,11 @@ func auditExport(ctx context.Context, t terminal, args []string) error {
 	if len(rest) != 1 {
 		return fmt.Errorf("%w: aran audit export takes one new directory", errUsage)
 	}
-	r, err := ledger.Export(ctx, orDefault(*data), rest[0])
+	place, err := where.place()
+	if err != nil {
+		return err
+	}
+	r, err := ledger.Export(ctx, place, rest[0])
 	if err != nil {
 		return err
 	}
@@ -125,8 +134,8 @@ func auditExport(ctx context.Context, t terminal, args []string) error {
 }
 
 func auditProof(ctx context.Context, t terminal, args []string) error {
-	f := flags(t, "audit proof", "[--data DIR] EVENT")
-	data := f.String("data", "", "data directory (./"+defaultData+")")
+	f := flags(t, "audit proof", "[--data DIR] [--config FILE] EVENT")
+	where := logFlags(f)
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -134,7 +143,11 @@ func auditProof(ctx context.Context, t terminal, args []string) error {
 	if len(rest) != 1 {
 		return fmt.Errorf("%w: aran audit proof takes the id of one event", errUsage)
 	}
-	b, err := ledger.Proof(ctx, orDefault(*data), rest[0])
+	place, err := where.place()
+	if err != nil {
+		return err
+	}
+	b, err := ledger.Proof(ctx, place, rest[0])
 	if err != nil {
 		return err
 	}
@@ -144,11 +157,28 @@ func auditProof(ctx context.Context, t terminal, args []string) error {
 	return out.Encode(b)
 }
 
-func orDefault(data string) string {
-	if data == "" {
-		return defaultData
+// logPlace is where the settings say that the log is.
+type logPlace struct{ data, config string }
+
+func logFlags(f *flag.FlagSet) *logPlace {
+	var p logPlace
+	f.StringVar(&p.data, "data", "", "data directory (./aran-data)")
+	f.StringVar(&p.config, "config", "", "path of aran.yaml; needed where the log is in PostgreSQL and the environment does not say so")
+	return &p
+}
+
+func (p *logPlace) given() bool { return p.data != "" || p.config != "" }
+
+func (p *logPlace) place() (ledger.Place, error) {
+	set := map[string]string{}
+	if p.data != "" {
+		set["data.dir"] = p.data
 	}
-	return data
+	cfg, err := app.Load(p.config, set)
+	if err != nil {
+		return ledger.Place{}, err
+	}
+	return cfg.AuditLog()
 }
 
 func isFile(path string) bool {

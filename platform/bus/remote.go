@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/mod/semver"
 
 	"aran/platform/fault"
 	"aran/platform/secret"
@@ -88,6 +89,9 @@ func (r *Remote) dial(service string, opts ...nats.Option) (*nats.Conn, error) {
 
 // prepare makes the streams unless they are there: another version of the program may have made them in its way.
 func (r *Remote) prepare(ctx context.Context, js jetstream.JetStream) error {
+	if v := js.Conn().ConnectedServerVersion(); v != "" && !semver.IsValid("v"+v) || semver.Compare("v"+v, oldestServer) < 0 {
+		return fmt.Errorf("the NATS server is version %s; %s or newer is needed", v, oldestServer[1:])
+	}
 	for _, c := range streams() {
 		switch _, err := js.Stream(ctx, c.Name); {
 		case err == nil:
@@ -102,6 +106,8 @@ func (r *Remote) prepare(ctx context.Context, js jetstream.JetStream) error {
 	}
 	return nil
 }
+
+const oldestServer = "v2.10.0" // the first whose consumers have several filters
 
 func (r *Remote) remembers() bool { return false }
 

@@ -78,23 +78,29 @@ func Open(ctx context.Context, db *store.DB, service, version string, log *slog.
 	if db.Shared() {
 		e.id = service + "-" + uuid.NewString()
 	}
-	var err error
-	if _, err = db.Alone(ctx, "saga set-up", func(ctx context.Context) error { return e.exec(ctx, e.text.create) }); err != nil {
-		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
-	}
-	// The service's own handle: a step's record and its effects are one transaction, and durable.
-	e.ctx, err = dbos.NewContext(context.WithoutCancel(ctx), dbos.Config{
-		AppName: "aran-" + service, SQLiteSystemDB: db.Writer(), SystemDBPool: db.Pool(), ApplicationVersion: version, ExecutorID: e.id,
-		Logger: slog.New(quieter{log.Handler()}), SchedulerPollingInterval: rarely, AutoUpgradeInterval: rarely,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
-	}
-	if e.data, err = e.source(); err != nil {
+	// In turn: of replicas that start together, one makes the tables.
+	if err := db.InTurn(ctx, "saga set-up", e.open); err != nil {
 		return nil, fmt.Errorf("saga engine of %s: %w", service, err)
 	}
 	dbos.RegisterWorkflow(e.ctx, e.flow, dbos.WithWorkflowName("saga"))
 	return e, nil
+}
+
+// open makes the tables, ours and the library's, and the library's engine on the service's own handle: a step's record
+// and its effects are one transaction, and durable.
+func (e *Engine) open(ctx context.Context) (err error) {
+	if err := e.exec(ctx, e.text.create); err != nil {
+		return err
+	}
+	e.ctx, err = dbos.NewContext(context.WithoutCancel(ctx), dbos.Config{
+		AppName: "aran-" + e.db.Service(), SQLiteSystemDB: e.db.Writer(), SystemDBPool: e.db.Pool(), ApplicationVersion: e.version, ExecutorID: e.id,
+		Logger: slog.New(quieter{e.log.Handler()}), SchedulerPollingInterval: rarely, AutoUpgradeInterval: rarely,
+	})
+	if err != nil {
+		return err
+	}
+	e.data, err = e.source()
+	return err
 }
 
 func (e *Engine) source() (*dbos.DataSource, error) {

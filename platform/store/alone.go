@@ -3,8 +3,8 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/fnv"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -39,11 +39,31 @@ func (db *DB) InTurn(ctx context.Context, name string, fn func(ctx context.Conte
 	}
 	defer conn.Release()
 	key := lockOf(name)
-	if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock(%d); RESET statement_timeout; RESET lock_timeout", key)); err != nil {
-		return classify(err)
+	if err := await(ctx, conn, key); err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, unlock(ctx, conn, key)) }()
 	return fn(ctx)
+}
+
+const turnPause = 50 * time.Millisecond
+
+// await asks again and again: a statement that waits for the lock would hold a snapshot, and CREATE INDEX CONCURRENTLY
+// of whoever has the lock waits for the end of every snapshot.
+func await(ctx context.Context, conn *pgxpool.Conn, key int64) error {
+	tick := time.NewTicker(turnPause)
+	defer tick.Stop()
+	for {
+		var mine bool
+		if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, key).Scan(&mine); err != nil || mine {
+			return classify(err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // lockOf is the number of an advisory lock; those below 2^32 are the package's own.

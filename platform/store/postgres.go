@@ -32,7 +32,7 @@ const (
 func postgres(ctx context.Context, o Options) (*engine, error) {
 	c, err := pgxpool.ParseConfig(o.URL.Reveal())
 	if err != nil {
-		return nil, errors.New("the database URL cannot be read: use postgres://role:password@host:port/database") // its error would show the password
+		return nil, errBadURL
 	}
 	c.MaxConns = int32(o.Readers) + 2 //nolint:gosec // small; the writer, and who listens for sagas
 	c.MinConns, c.MaxConnIdleTime = 0, idleConn
@@ -63,6 +63,8 @@ func postgres(ctx context.Context, o Options) (*engine, error) {
 		close:  func() error { err := shared.Close(); pool.Close(); return err },
 	}, nil
 }
+
+var errBadURL = errors.New("the database URL cannot be read: use postgres://role:password@host:port/database") // pgx's own error would show the password
 
 func awaitServer(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	pause := firstRetry

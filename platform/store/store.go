@@ -19,7 +19,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"aran/platform/secret"
 )
@@ -99,6 +101,22 @@ func OpenReadOnly(ctx context.Context, path string) (*ReadOnly, error) {
 	}
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("database %s: %w", path, err), db.Close())
+	}
+	return &ReadOnly{db}, nil
+}
+
+// OpenReadOnlyURL is OpenReadOnly for a PostgreSQL database.
+func OpenReadOnlyURL(ctx context.Context, u secret.String) (*ReadOnly, error) {
+	c, err := pgx.ParseConfig(u.Reveal())
+	if err != nil {
+		return nil, errBadURL
+	}
+	c.ConnectTimeout = dialTimeout
+	c.RuntimeParams["default_transaction_read_only"], c.RuntimeParams["default_transaction_isolation"] = "on", "repeatable read"
+	c.RuntimeParams["search_path"], c.RuntimeParams["timezone"] = "public", "UTC"
+	db := stdlib.OpenDB(*c)
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("database: %w", classify(err)), db.Close())
 	}
 	return &ReadOnly{db}, nil
 }

@@ -154,7 +154,7 @@ func (w *world) settled(n int64) ledger.Report {
 	var r ledger.Report
 	w.until("everything is signed", func() bool {
 		var err error
-		r, err = ledger.Verify(w.t.Context(), w.dir)
+		r, err = ledger.Verify(w.t.Context(), ledger.In(w.dir))
 		must(w.t, err)
 		return r.Unsigned == 0
 	})
@@ -235,12 +235,12 @@ func TestEveryEventBecomesOneProvableEntry(t *testing.T) {
 		if b, err := ledger.CheckProof(a.Body, key); a.Status != http.StatusOK || err != nil || b.Event != event {
 			t.Errorf("proof of %s: %d %s, %v", event, a.Status, a.Body, err)
 		}
-		if b, err := ledger.Proof(t.Context(), w.dir, event); err != nil || b.Event != event {
+		if b, err := ledger.Proof(t.Context(), ledger.In(w.dir), event); err != nil || b.Event != event {
 			t.Errorf("offline proof of %s: %+v, %v", event, b, err)
 		}
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if r, err := ledger.Export(t.Context(), w.dir, out); err != nil || r.Entries != 121 {
+	if r, err := ledger.Export(t.Context(), ledger.In(w.dir), out); err != nil || r.Entries != 121 {
 		t.Errorf("export beside the running service: %+v, %v", r, err)
 	}
 	if _, err := ledger.VerifyExport(t.Context(), out); err != nil {
@@ -408,7 +408,7 @@ func TestRestart(t *testing.T) {
 			w.emit(store.Event{ID: fmt.Sprint(round, "-", i), Tenant: "acme"})
 		}
 		w.close() // signs what is there
-		r, err := ledger.Verify(t.Context(), dir, kept...)
+		r, err := ledger.Verify(t.Context(), ledger.In(dir), kept...)
 		must(t, err)
 		if r.Unsigned != 0 || (key != "" && r.Key != key) {
 			t.Errorf("round %d: %+v", round, r)

@@ -56,7 +56,7 @@ func TestKill(t *testing.T) {
 		w.until("the child works", func() bool { return len(committed(t, dir)) > before+20 })
 		<-time.After(time.Duration(r.IntN(400)) * time.Millisecond)
 		out := filepath.Join(t.TempDir(), "out")
-		if _, err := ledger.Export(t.Context(), dir, out); err != nil {
+		if _, err := ledger.Export(t.Context(), ledger.In(dir), out); err != nil {
 			t.Errorf("round %d (seed %d): export beside the running process: %v", round, seed, err)
 		} else {
 			b, err := os.ReadFile(filepath.Join(out, "checkpoint"))
@@ -68,7 +68,7 @@ func TestKill(t *testing.T) {
 		if err := child.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("round %d (seed %d): the child ended by itself: %v", round, seed, err)
 		}
-		if _, err := ledger.Verify(t.Context(), dir, kept...); err != nil {
+		if _, err := ledger.Verify(t.Context(), ledger.In(dir), kept...); err != nil {
 			t.Errorf("round %d (seed %d): verify after the kill: %v", round, seed, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestKill(t *testing.T) {
 		}
 	}
 	w.close()
-	report, err := ledger.Verify(t.Context(), dir, kept...)
+	report, err := ledger.Verify(t.Context(), ledger.In(dir), kept...)
 	if err != nil || report.Unsigned != 0 {
 		t.Errorf("seed %d: %+v, %v", seed, report, err)
 	}

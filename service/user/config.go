@@ -2,6 +2,7 @@ package user
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -13,18 +14,26 @@ type Config struct {
 	HashMemory   uint32        `yaml:"hash_memory_kib" doc:"memory of one password hash, in KiB (Argon2id)"`
 	HashTime     uint32        `yaml:"hash_time" doc:"passes of one password hash (Argon2id)"`
 	HashParallel int           `yaml:"hash_parallel" doc:"password hashes computed at once"`
+	SignUp       string        `yaml:"sign_up" doc:"who may sign up: open (anyone), closed (by invitation), or loopback (anyone, while the public address is in this process and on loopback)"`
 	SignInBurst  int           `yaml:"sign_in_burst" doc:"wrong passwords per account before it has to wait; one more is allowed each minute"`
 
 	AdminKeyFile string   `yaml:"-"` // where the administrator's key is written at the first start
-	OpenSignUp   bool     `yaml:"-"` // anyone may sign up: only where the public address is on loopback
+	OpenSignUp   bool     `yaml:"-"` // what SignUp comes to here
 	Granted      []string `yaml:"-"` // services that may act under a stored grant
 }
+
+// Values of Config.SignUp.
+const (
+	SignUpOpen     = "open"
+	SignUpClosed   = "closed"
+	SignUpLoopback = "loopback"
+)
 
 // Default follows OWASP's password storage cheat sheet (Argon2id, 19 MiB, 2 passes).
 func Default() Config {
 	return Config{
 		AccessTTL: 10 * time.Minute, RefreshTTL: 30 * 24 * time.Hour, InternalTTL: 5 * time.Minute,
-		HashMemory: 19 << 10, HashTime: 2, HashParallel: 2, SignInBurst: 10, Granted: []string{"search"},
+		HashMemory: 19 << 10, HashTime: 2, HashParallel: 2, SignUp: SignUpLoopback, SignInBurst: 10, Granted: []string{"search"},
 	}
 }
 
@@ -43,6 +52,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("user.hash_time %d: use 1 to 20", c.HashTime)
 	case c.HashParallel < 1 || c.HashParallel > 64:
 		return fmt.Errorf("user.hash_parallel %d: use 1 to 64", c.HashParallel)
+	case !slices.Contains([]string{SignUpOpen, SignUpClosed, SignUpLoopback}, c.SignUp):
+		return fmt.Errorf("user.sign_up %q: use open, closed or loopback", c.SignUp)
 	case c.SignInBurst < 1:
 		return fmt.Errorf("user.sign_in_burst %d: use 1 or more", c.SignInBurst)
 	}

@@ -175,7 +175,7 @@ func (s *Service) firstStart(ctx context.Context) error {
 		return err
 	}
 	if err == nil {
-		if _, err := os.Stat(s.cfg.AdminKeyFile); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(s.cfg.AdminKeyFile); errors.Is(err, os.ErrNotExist) && !s.db.Shared() { // a replica may have it
 			s.log.LogAttrs(ctx, logHint, "the administrator's key file is gone; the key itself still works", logPrefix(known.Prefix))
 		}
 		return nil

@@ -7,16 +7,15 @@ package harness
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,22 +25,27 @@ import (
 
 // Options of a process.
 type Options struct {
-	Binary string   // empty: bin/aran
-	Data   string   // empty: a temporary directory
-	Env    []string // added to a clean environment
-	Args   []string // after `up`
+	Binary   string   // empty: bin/aran
+	Data     string   // empty: a temporary directory
+	Env      []string // added to a clean environment
+	Args     []string // after the command
+	Services []string // empty: all of them (`aran up`)
 }
 
-// Process is a running aran.
+// Process is a running aran. Its methods are for the test's own goroutine, Kill, Stop and Again one at a time.
 type Process struct {
-	URL, Operator, Data, AdminKey string
+	Client
+	Operator, Data string
 
-	tb   testing.TB
-	cmd  *exec.Cmd
-	done chan struct{}
-	mu   sync.Mutex
-	out  bytes.Buffer
-	err  error
+	tb       testing.TB
+	o        Options
+	public   string // address, when the gateway is here
+	operator string
+	cmd      *exec.Cmd
+	done     chan struct{}
+	mu       sync.Mutex
+	out      bytes.Buffer
+	err      error
 }
 
 // Root is the repository's root.
@@ -85,27 +89,69 @@ func Launch(tb testing.TB, o Options) *Process {
 	if o.Data == "" {
 		o.Data = filepath.Join(tb.TempDir(), "data")
 	}
-	listen, operator := "127.0.0.1:"+Port(tb), "127.0.0.1:"+Port(tb)
-	p := &Process{URL: "http://" + listen, Operator: "http://" + operator, Data: o.Data, tb: tb, done: make(chan struct{})}
-	args := append([]string{"up", "--data", o.Data, "--listen", listen}, o.Args...)
-	p.cmd = exec.Command(o.Binary, args...) //nolint:gosec,noctx // our own binary; ended by pid, also after the test's context
-	p.cmd.Env = append(append(Environment(filepath.Join(o.Data, "..", "models")), "ARAN_OPERATOR_LISTEN="+operator), o.Env...)
-	p.cmd.Stdout, p.cmd.Stderr = (*output)(p), (*output)(p)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		tb.Fatalf("start %s: %v (make build first)", o.Binary, err)
+	p := &Process{tb: tb, o: o, Data: o.Data, operator: "127.0.0.1:" + Port(tb)}
+	p.Operator = "http://" + p.operator
+	if p.hasGateway() {
+		p.public = "127.0.0.1:" + Port(tb)
+		p.URL = "http://" + p.public
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.done)
-	}()
 	tb.Cleanup(func() {
 		p.Kill()
 		if tb.Failed() {
-			tb.Logf("output of %s:\n%s", strings.Join(args, " "), tail(p.Output(), 6000))
+			tb.Logf("output of %s:\n%s", strings.Join(p.cmd.Args[1:], " "), tail(p.Output(), 6000))
 		}
 	})
+	p.Again()
 	return p
+}
+
+// Again starts the process anew, on its addresses and data, after it ended. It does not wait for it to be ready.
+func (p *Process) Again() {
+	p.tb.Helper()
+	args := []string{"up"}
+	if len(p.o.Services) > 0 {
+		args = append([]string{"run"}, p.o.Services...)
+	}
+	args = append(args, "--data", p.o.Data)
+	if p.public != "" {
+		args = append(args, "--listen", p.public)
+	}
+	p.cmd = exec.Command(p.o.Binary, append(args, p.o.Args...)...) //nolint:gosec,noctx // our own binary; ended by pid, also after the test's context
+	p.cmd.Env = p.environment()
+	p.cmd.Stdout, p.cmd.Stderr = (*output)(p), (*output)(p)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.done = make(chan struct{})
+	if err := p.cmd.Start(); err != nil {
+		close(p.done)
+		p.tb.Fatalf("start %s: %v (make build first)", p.o.Binary, err)
+	}
+	cmd, done := p.cmd, p.done
+	go func() {
+		p.err = cmd.Wait()
+		close(done)
+	}()
+}
+
+// With replaces the binary that Again starts: another version of the program.
+func (p *Process) With(binary string) { p.o.Binary = binary }
+
+func (p *Process) environment() []string {
+	return append(append(Environment(filepath.Join(p.o.Data, "..", "models")), "ARAN_OPERATOR_LISTEN="+p.operator), p.o.Env...)
+}
+
+// Command is a subcommand of the same binary with the settings of the process.
+func (p *Process) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.o.Binary, args...) //nolint:gosec // our own binary
+	cmd.Env = p.environment()
+	return cmd
+}
+
+func (p *Process) hasGateway() bool {
+	return len(p.o.Services) == 0 || slices.Contains(p.o.Services, "gateway")
+}
+
+func (p *Process) hasUsers() bool {
+	return len(p.o.Services) == 0 || slices.Contains(p.o.Services, "user")
 }
 
 // Start starts a process and waits until it is ready.
@@ -118,18 +164,18 @@ func Start(tb testing.TB, o Options) *Process {
 	return p
 }
 
-// Ready waits for /readyz and reads the administrator's key.
+// Ready waits for /readyz and reads the administrator's key, where this process made it.
 func (p *Process) Ready(within time.Duration) error {
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if res, err := p.get("/readyz"); err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
+		if p.IsReady() {
+			if p.hasUsers() && p.hasGateway() {
 				return p.ReadAdminKey()
 			}
+			return nil
 		}
 		select {
 		case <-p.done:
@@ -153,14 +199,24 @@ func (p *Process) ReadAdminKey() error {
 
 var errEnded = errors.New("process ended")
 
-func (p *Process) get(path string) (*http.Response, error) {
+// IsReady asks once: the public address where there is one, else the operator's.
+func (p *Process) IsReady() bool {
+	base := p.URL
+	if base == "" {
+		base = p.Operator
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
 	if err != nil {
-		return nil, err
+		return false
 	}
-	return http.DefaultTransport.RoundTrip(req)
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 // Pid of the process.
@@ -206,73 +262,6 @@ func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.out.Write(b)
-}
-
-// Answer is a response read whole.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
-// JSON decodes the body.
-func (a Answer) JSON(tb testing.TB, into any) {
-	tb.Helper()
-	if err := json.Unmarshal(a.Body, into); err != nil {
-		tb.Fatalf("answer %d %.500s: %v", a.Status, a.Body, err)
-	}
-}
-
-// Call sends a request as key (empty: without a credential) and returns the answer, or the transport's error. A string
-// or []byte body goes out as it is, anything else as JSON.
-func (p *Process) Call(ctx context.Context, method, path, key string, body any, header ...string) (Answer, error) {
-	var r io.Reader
-	switch b := body.(type) {
-	case nil:
-	case string:
-		r = strings.NewReader(b)
-	case []byte:
-		r = bytes.NewReader(b)
-	default:
-		j, err := json.Marshal(b)
-		if err != nil {
-			return Answer{}, err
-		}
-		r = bytes.NewReader(j)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, p.URL+path, r)
-	if err != nil {
-		return Answer{}, err
-	}
-	if key != "" {
-		req.Header.Set("Authorization", "Bearer "+key)
-	}
-	if r != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	res, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer res.Body.Close() //nolint:errcheck // read whole below
-	b, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
-	return Answer{res.StatusCode, res.Header, b}, err
-}
-
-// Must is Call that expects a status.
-func (p *Process) Must(tb testing.TB, status int, method, path, key string, body any, header ...string) Answer {
-	tb.Helper()
-	a, err := p.Call(tb.Context(), method, path, key, body, header...)
-	if err != nil {
-		tb.Fatalf("%s %s: %v", method, path, err)
-	}
-	if a.Status != status {
-		tb.Fatalf("%s %s answered %d, want %d: %.1000s", method, path, a.Status, status, a.Body)
-	}
-	return a
 }
 
 // Eventually polls until ok says so, or fails the test.

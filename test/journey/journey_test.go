@@ -28,13 +28,20 @@ const (
 	question = "Within how many days is the refund for a lamp paid?"
 )
 
+// TestJourney is one and the same in every shape.
 func TestJourney(t *testing.T) {
+	for _, shape := range harness.Shapes() {
+		t.Run(shape.Name, func(t *testing.T) { journey(t, shape) })
+	}
+}
+
+func journey(t *testing.T, shape harness.Shape) {
 	python, node := os.Getenv("ARAN_TEST_PYTHON"), os.Getenv("ARAN_TEST_NODE_DIR") //nolint:forbidigo // from the suite's run script
 	if python == "" || node == "" {
 		t.Skip("needs the official SDKs: run it with `make journey`")
 	}
 	spans := newCollector(t)
-	p := harness.Start(t, harness.Options{Env: []string{"ARAN_WATCH_OTLP_ENDPOINT=" + spans.url, "ARAN_MODELS=" + cachedModels(t)}})
+	p := shape.Open(t, "ARAN_WATCH_OTLP_ENDPOINT="+spans.url, "ARAN_MODELS="+cachedModels(t))
 
 	// Sign up, sign in, and make a key with few rights.
 	account := map[string]string{"email": "meena@example.org", "password": "correct horse battery", "name": "Meena"}
@@ -111,14 +118,14 @@ type hit struct {
 	Start, End            int
 }
 
-func search(t *testing.T, p *harness.Process, key, collection, query string) []hit {
+func search(t *testing.T, p *harness.Platform, key, collection, query string) []hit {
 	t.Helper()
 	var out struct{ Hits []hit }
 	p.Must(t, http.StatusOK, http.MethodPost, "/api/v1/collections/"+collection+"/search", key, map[string]any{"query": query, "limit": 5}).JSON(t, &out)
 	return out.Hits
 }
 
-func addDocument(t *testing.T, p *harness.Process, key, id string) {
+func addDocument(t *testing.T, p *harness.Platform, key, id string) {
 	t.Helper()
 	a, err := p.Call(t.Context(), http.MethodPost, "/api/v1/collections/shop/documents", key, map[string]string{"id": id, "title": "Policy", "content_type": "text/markdown", "text": policy})
 	if err != nil || a.Status != http.StatusCreated && a.Status != http.StatusAccepted {
@@ -178,7 +185,7 @@ func ask(t *testing.T, cmd *exec.Cmd) (a answers) {
 	return a
 }
 
-func checkAnswers(t *testing.T, p *harness.Process, key string, a answers) {
+func checkAnswers(t *testing.T, p *harness.Platform, key string, a answers) {
 	t.Helper()
 	if !slices.Contains(a.Models, "default") {
 		t.Errorf("models %v lack default", a.Models)
@@ -209,7 +216,7 @@ func checkAnswers(t *testing.T, p *harness.Process, key string, a answers) {
 }
 
 // inLog waits until an event has its proof.
-func inLog(t *testing.T, p *harness.Process, key, event string) {
+func inLog(t *testing.T, p *harness.Platform, key, event string) {
 	t.Helper()
 	harness.Eventually(t, 10*time.Second, "event "+event+" is in the audit log", func() bool {
 		a, err := p.Call(t.Context(), http.MethodGet, "/api/v1/audit/proof/"+event, key, nil)
@@ -218,7 +225,7 @@ func inLog(t *testing.T, p *harness.Process, key, event string) {
 }
 
 // auditHolds verifies the log beside the running platform, exports it, verifies the export, and sees a changed byte refused.
-func auditHolds(t *testing.T, p *harness.Process, key string) {
+func auditHolds(t *testing.T, p *harness.Platform, key string) {
 	var events struct {
 		Events []struct{ ID, Type string }
 	}
@@ -233,16 +240,16 @@ func auditHolds(t *testing.T, p *harness.Process, key string) {
 		}
 	}
 	out := filepath.Join(t.TempDir(), "export")
+	writer := p.Of("audit")
 	run := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), filepath.Join(harness.Root(), "bin", "aran"), args...)
-		b, err := cmd.CombinedOutput()
+		b, err := writer.Command(t.Context(), args...).CombinedOutput()
 		return string(b), err
 	}
 	for _, args := range [][]string{
-		{"audit", "verify", "--data", p.Data},
-		{"audit", "export", "--data", p.Data, out},
+		{"audit", "verify", "--data", writer.Data},
+		{"audit", "export", "--data", writer.Data, out},
 		{"audit", "verify", out},
-		{"audit", "proof", "--data", p.Data, events.Events[0].ID},
+		{"audit", "proof", "--data", writer.Data, events.Events[0].ID},
 	} {
 		if said, err := run(args...); err != nil {
 			t.Errorf("aran %v: %v\n%s", args, err, said)
@@ -275,7 +282,7 @@ func auditHolds(t *testing.T, p *harness.Process, key string) {
 }
 
 // oneTrace asks once and finds the gateway's and the audit writer's spans in one trace.
-func oneTrace(t *testing.T, p *harness.Process, spans *traceCollector, key string) {
+func oneTrace(t *testing.T, p *harness.Platform, spans *traceCollector, key string) {
 	a := p.Must(t, http.StatusOK, http.MethodPost, "/v1/chat/completions", key, map[string]any{
 		"model": "default", "max_tokens": 8, "messages": []map[string]string{{"role": "user", "content": question}}, "aran": map[string]any{"collections": []string{"shop"}},
 	})

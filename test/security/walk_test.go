@@ -56,7 +56,7 @@ func start(t *testing.T) world {
 			t.Error(err)
 		}
 	})
-	p := &harness.Process{URL: a.PublicAddress(), Data: dir}
+	p := &harness.Process{Client: harness.Client{URL: a.PublicAddress()}, Data: dir}
 	if err := p.ReadAdminKey(); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestAPlantedUnguardedRouteIsFound(t *testing.T) {
 		{Service: "search", Route: rpc.Route{Method: http.MethodGet, Pattern: "/api/v1/leaky", Access: rpc.Access{Signed: true}}},
 		{Service: "search", Route: rpc.Route{Method: http.MethodGet, Pattern: "/api/v1/forgotten", Access: rpc.Access{Anyone: true}}},
 	}
-	problems, _ := walk(t.Context(), &harness.Process{URL: leaky.URL}, append(w.app.Routes(), planted...), v, c)
+	problems, _ := walk(t.Context(), &harness.Process{Client: harness.Client{URL: leaky.URL}}, append(w.app.Routes(), planted...), v, c)
 	for _, want := range []string{"/api/v1/planted: without a credential it answers 200", "/api/v1/planted: with a credential that is revoked it answers 200", `/api/v1/leaky: a foreign tenant reads "Quillfeather"`, "/api/v1/forgotten: is open to anyone and not on the list"} {
 		if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, want) }) {
 			t.Errorf("not found: %s", want)

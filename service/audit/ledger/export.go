@@ -38,13 +38,13 @@ type Report struct {
 
 // Export writes the log of a data directory, as its newest checkpoint holds it, into the new directory out: one
 // that is there and not empty is refused. The log is checked while it is written.
-func Export(ctx context.Context, dataDir, out string) (Report, error) {
+func Export(ctx context.Context, place Place, out string) (Report, error) {
 	if names, err := os.ReadDir(out); err == nil && len(names) > 0 {
 		return Report{}, fmt.Errorf("export to %s: the directory is not empty; name a new one", out)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Report{}, fmt.Errorf("export: %w", err)
 	}
-	src, err := openSource(ctx, dataDir)
+	src, err := openSource(ctx, place)
 	if err != nil {
 		return Report{}, err
 	}

@@ -18,7 +18,7 @@ import (
 func export(t testing.TB, l *log) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := ledger.Export(t.Context(), l.dir, out); err != nil {
+	if _, err := ledger.Export(t.Context(), ledger.In(l.dir), out); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -44,7 +44,7 @@ func files(t testing.TB, dir string) map[string][]byte {
 func TestExport(t *testing.T) {
 	l := newLog(t, 600, 100, 4)
 	out := filepath.Join(t.TempDir(), "deep", "out")
-	r, err := ledger.Export(t.Context(), l.dir, out)
+	r, err := ledger.Export(t.Context(), ledger.In(l.dir), out)
 	if err != nil || r.Entries != 596 {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -64,11 +64,11 @@ func TestExport(t *testing.T) {
 	if len(got) > 0 {
 		t.Errorf("there are more files: %d", len(got))
 	}
-	if _, err := ledger.Export(t.Context(), l.dir, out); err == nil {
+	if _, err := ledger.Export(t.Context(), ledger.In(l.dir), out); err == nil {
 		t.Error("exported into a directory that is not empty")
 	}
 	empty := t.TempDir()
-	if _, err := ledger.Export(t.Context(), l.dir, empty); err != nil {
+	if _, err := ledger.Export(t.Context(), ledger.In(l.dir), empty); err != nil {
 		t.Errorf("into an empty directory: %v", err)
 	}
 }
@@ -162,7 +162,7 @@ func TestExportChecksWhatItWrites(t *testing.T) {
 	l := newLog(t, 30, 10, 0)
 	l.exec(t, `UPDATE audit_entry SET leaf = CAST(REPLACE(CAST(leaf AS TEXT), 'acme', 'acne') AS BLOB) WHERE seq = 3`)
 	out := filepath.Join(t.TempDir(), "out")
-	if _, err := ledger.Export(t.Context(), l.dir, out); !errors.Is(err, ledger.ErrBroken) {
+	if _, err := ledger.Export(t.Context(), ledger.In(l.dir), out); !errors.Is(err, ledger.ErrBroken) {
 		t.Errorf("a tampered log was exported: %v", err)
 	}
 	if names, err := os.ReadDir(filepath.Dir(out)); err != nil || len(names) != 0 {
@@ -173,7 +173,7 @@ func TestExportChecksWhatItWrites(t *testing.T) {
 func TestProof(t *testing.T) {
 	l := newLog(t, 300, 50, 3)
 	for _, event := range []string{"event-000", "event-150", "event-296"} {
-		b, err := ledger.Proof(t.Context(), l.dir, event)
+		b, err := ledger.Proof(t.Context(), ledger.In(l.dir), event)
 		must(t, err)
 		text, err := json.Marshal(b)
 		must(t, err)
@@ -206,7 +206,7 @@ func TestProof(t *testing.T) {
 		}
 	}
 	for _, event := range []string{"event-298", "nonsense"} {
-		if b, err := ledger.Proof(t.Context(), l.dir, event); err == nil {
+		if b, err := ledger.Proof(t.Context(), ledger.In(l.dir), event); err == nil {
 			t.Errorf("%s is not under a checkpoint, and proved as %+v", event, b)
 		}
 	}
@@ -244,7 +244,7 @@ func FuzzProof(f *testing.F) {
 	for i := range int64(5) {
 		event := "event-00" + strconv.FormatInt(i, 10)
 		known[event] = i
-		b, err := ledger.Proof(f.Context(), l.dir, event)
+		b, err := ledger.Proof(f.Context(), ledger.In(l.dir), event)
 		must(f, err)
 		text, err := json.Marshal(b)
 		must(f, err)

@@ -224,7 +224,7 @@ func TestVerify(t *testing.T) {
 		{"a tail that is not signed yet", 50, 20, 5, 4},
 	} {
 		l := newLog(t, c.n, c.every, c.unsigned)
-		r, err := ledger.Verify(t.Context(), l.dir)
+		r, err := ledger.Verify(t.Context(), ledger.In(l.dir))
 		if err != nil || r.Entries != int64(c.n) || r.Checkpoints != c.checkpoints || r.Unsigned != int64(c.unsigned) || r.Size != int64(c.n-c.unsigned) || r.Key != l.verifier {
 			t.Errorf("%s: %+v, %v", c.name, r, err)
 		}
@@ -279,11 +279,11 @@ func TestTamperingIsFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLog(t, 30, 10, 0)
-			if _, err := ledger.Verify(t.Context(), l.dir); err != nil {
+			if _, err := ledger.Verify(t.Context(), ledger.In(l.dir)); err != nil {
 				t.Fatal(err)
 			}
 			tamper(l)
-			if r, err := ledger.Verify(t.Context(), l.dir); !errors.Is(err, ledger.ErrBroken) {
+			if r, err := ledger.Verify(t.Context(), ledger.In(l.dir)); !errors.Is(err, ledger.ErrBroken) {
 				t.Errorf("verified: %+v, %v", r, err)
 			}
 		})
@@ -301,22 +301,22 @@ func (l *log) newest(t testing.TB) []byte {
 func TestKeptCheckpointFindsACutLog(t *testing.T) {
 	l := newLog(t, 30, 10, 0)
 	kept := l.newest(t)
-	if _, err := ledger.Verify(t.Context(), l.dir, kept); err != nil {
+	if _, err := ledger.Verify(t.Context(), ledger.In(l.dir), kept); err != nil {
 		t.Fatal(err)
 	}
 	l.exec(t, `DELETE FROM audit_entry WHERE seq >= 20`)
 	l.exec(t, `DELETE FROM audit_checkpoint WHERE size > 20`)
 	l.exec(t, `DELETE FROM audit_node WHERE id >= $1`, tlog.StoredHashCount(20))
-	if _, err := ledger.Verify(t.Context(), l.dir); err != nil {
+	if _, err := ledger.Verify(t.Context(), ledger.In(l.dir)); err != nil {
 		t.Fatalf("the cut log fits together, and that is why one keeps a checkpoint: %v", err)
 	}
-	if _, err := ledger.Verify(t.Context(), l.dir, kept); !errors.Is(err, ledger.ErrBroken) {
+	if _, err := ledger.Verify(t.Context(), ledger.In(l.dir), kept); !errors.Is(err, ledger.ErrBroken) {
 		t.Errorf("the cut log verified against the kept checkpoint: %v", err)
 	}
 }
 
 func TestVerifyNeedsALog(t *testing.T) {
-	if _, err := ledger.Verify(t.Context(), t.TempDir()); err == nil || errors.Is(err, ledger.ErrBroken) {
+	if _, err := ledger.Verify(t.Context(), ledger.In(t.TempDir())); err == nil || errors.Is(err, ledger.ErrBroken) {
 		t.Errorf("an empty directory: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"aran/platform/secret"
 	"aran/platform/store"
 )
 
@@ -26,6 +27,27 @@ const (
 )
 
 const page = 1000
+
+// Place is where a log is kept: in a data directory; or in a PostgreSQL database, and only the verifier key in the directory.
+type Place struct {
+	Dir string        // data directory
+	URL secret.String // of the database of the service audit; empty: its file in Dir
+}
+
+// In is a Place without a database elsewhere.
+func In(dir string) Place { return Place{Dir: dir} }
+
+// open opens the database for reading.
+func (p Place) open(ctx context.Context) (*store.ReadOnly, error) {
+	if !p.URL.Empty() {
+		return store.OpenReadOnlyURL(ctx, p.URL)
+	}
+	path := filepath.Join(p.Dir, "audit", "audit.db")
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("no audit log in %s: %w", p.Dir, err)
+	}
+	return store.OpenReadOnly(ctx, path)
+}
 
 // source reads the log of a data directory beside whoever writes it.
 type source struct {
@@ -42,22 +64,26 @@ type entry struct {
 	added            int64
 }
 
-func openSource(ctx context.Context, dataDir string) (*source, error) {
-	path := filepath.Join(dataDir, "audit", "audit.db")
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("no audit log in %s: %w", dataDir, err)
+func openSource(ctx context.Context, place Place) (*source, error) {
+	db, err := place.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open audit log: %w", err)
 	}
-	file, err := os.ReadFile(filepath.Join(dataDir, "audit", fileKey)) //nolint:gosec // the operator's own path
+	s, err := readSource(ctx, place, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func readSource(ctx context.Context, place Place, db *store.ReadOnly) (*source, error) {
+	file, err := os.ReadFile(filepath.Join(place.Dir, "audit", fileKey)) //nolint:gosec // the operator's own path
 	if err != nil {
 		return nil, fmt.Errorf("read the verifier key: %w", err)
 	}
 	v, err := ParseKey(file)
 	if err != nil {
 		return nil, err
-	}
-	db, err := store.OpenReadOnly(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	s := &source{db: db, key: v, keyLine: string(file[:len(file)-1])}
 	var line string
@@ -66,7 +92,7 @@ func openSource(ctx context.Context, dataDir string) (*source, error) {
 		err = broken("the database names another verifier key than the file %s", fileKey)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open audit log: %w", err), db.Close())
+		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	return s, nil
 }

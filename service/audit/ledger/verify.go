@@ -16,8 +16,8 @@ const unsignedFor = time.Minute
 // every stored node of the tree, and the root at every checkpoint that is kept, whose signatures it checks too. So
 // all checkpoints are of one log that only grew. A caller that kept checkpoints elsewhere passes them: the log
 // must have been in those states too, or it was replaced or cut as a whole.
-func Verify(ctx context.Context, dataDir string, kept ...[]byte) (Report, error) {
-	src, err := openSource(ctx, dataDir)
+func Verify(ctx context.Context, place Place, kept ...[]byte) (Report, error) {
+	src, err := openSource(ctx, place)
 	if err != nil {
 		return Report{}, err
 	}
@@ -25,7 +25,7 @@ func Verify(ctx context.Context, dataDir string, kept ...[]byte) (Report, error)
 	v := &verifier{source: src, roots: map[int64]tlog.Hash{}}
 	r, err := v.verify(ctx, kept)
 	if err != nil {
-		return Report{}, fmt.Errorf("verify %s: %w", dataDir, err)
+		return Report{}, fmt.Errorf("verify %s: %w", place.Dir, err)
 	}
 	return r, nil
 }
@@ -164,8 +164,8 @@ const (
 )
 
 // Proof makes the proof of one event from a data directory. An entry that has just been added is waited for.
-func Proof(ctx context.Context, dataDir, event string) (Bundle, error) {
-	src, err := openSource(ctx, dataDir)
+func Proof(ctx context.Context, place Place, event string) (Bundle, error) {
+	src, err := openSource(ctx, place)
 	if err != nil {
 		return Bundle{}, err
 	}

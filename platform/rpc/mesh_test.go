@@ -26,7 +26,7 @@ const domain = "test.example"
 
 var silent = slog.New(slog.DiscardHandler)
 
-func authority(t *testing.T, domain string) *ca.Authority {
+func authority(t *testing.T) *ca.Authority {
 	t.Helper()
 	a, err := ca.Open(t.TempDir(), domain)
 	if err != nil {
@@ -86,7 +86,7 @@ func dial(t *testing.T, id *rpc.Identity, callee string, k rpc.Kind, address str
 
 // TestOverMutualTLS: between two processes a call is what it is in one.
 func TestOverMutualTLS(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	rpctest.Run(t, func(t *testing.T, h http.Handler) http.RoundTripper {
 		address := hosted(t, identity(t, a, "guard", time.Hour), h, h)
 		return dial(t, identity(t, a, "chat", time.Hour), "guard", rpc.KindInternal, address)
@@ -114,7 +114,7 @@ func says(text string) http.Handler {
 }
 
 func TestOnlyListedCallersReachAHandler(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	address := hosted(t, identity(t, a, "guard", time.Hour), says("internal"), says("public"))
 	for _, c := range []struct {
 		caller string
@@ -138,7 +138,7 @@ func TestOnlyListedCallersReachAHandler(t *testing.T) {
 }
 
 func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	server := identity(t, a, "guard", time.Hour)
 	address := hosted(t, server, says("internal"), says("public"))
 	good := identity(t, a, "chat", time.Hour)
@@ -157,7 +157,7 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 
 	stranger, err := rpc.OpenIdentity(t.Context(), func() string {
 		dir := t.TempDir()
-		if err := authority(t, domain).Issue(dir, "chat", time.Hour); err != nil {
+		if err := authority(t).Issue(dir, "chat", time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		// It trusts our server, but nobody trusts it.
@@ -170,8 +170,8 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 	refused("a caller of another authority", dial(t, stranger, "guard", rpc.KindInternal, address))
 
 	for what, c := range map[string]*tls.Config{
-		"no certificate":    {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, NextProtos: []string{"h2"}},                               //nolint:gosec // the attacker's side
-		"an older protocol": {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}, //nolint:gosec // the attacker's side
+		"no certificate":    {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, NextProtos: []string{"h2"}},
+		"an older protocol": {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"}},
 	} {
 		conn, err := (&tls.Dialer{Config: c}).DialContext(t.Context(), "tcp", address)
 		if err == nil {
@@ -182,7 +182,7 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 			t.Errorf("%s was let in", what)
 		}
 	}
-	plain, err := net.Dial("tcp", address) //nolint:noctx // a test's
+	plain, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 
 // TestRenewalInFlight: certificates live for seconds, and are renewed under calls and a stream that nothing disturbs.
 func TestRenewalInFlight(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	dir := t.TempDir()
 	for _, s := range []string{"guard", "chat"} {
 		if err := a.Issue(dir, s, 4*time.Second); err != nil {
@@ -267,7 +267,7 @@ func TestRenewalInFlight(t *testing.T) {
 }
 
 func TestAnExpiredCallerIsRefused(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	address := hosted(t, identity(t, a, "guard", time.Hour), says("internal"), says("public"))
 	rt := dial(t, identity(t, a, "chat", 1500*time.Millisecond), "guard", rpc.KindInternal, address)
 	if status, _, err := get(t.Context(), rt, "guard"); err != nil || status != http.StatusOK {
@@ -280,7 +280,7 @@ func TestAnExpiredCallerIsRefused(t *testing.T) {
 }
 
 func TestIdentityFiles(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	dir := t.TempDir()
 	open := func() error {
 		i, err := rpc.OpenIdentity(t.Context(), dir, "chat", domain, silent)
@@ -301,7 +301,7 @@ func TestIdentityFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := filepath.Join(dir, "chat", "svid.key")
-	if err := os.Chmod(key, 0o644); err != nil { //nolint:gosec // what is refused
+	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
@@ -328,8 +328,8 @@ func TestIdentityFiles(t *testing.T) {
 }
 
 func TestAServiceThatIsAwayIsAFault(t *testing.T) {
-	a := authority(t, domain)
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+	a := authority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

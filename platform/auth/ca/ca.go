@@ -359,7 +359,11 @@ func (a *Authority) Serve(ctx context.Context, out string, services []string, li
 	}
 	for {
 		wait, failed := life/2, false
-		if err := a.IssueAll(ctx, out, services, life); err != nil && ctx.Err() == nil {
+		err := a.IssueAll(ctx, out, services, life)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to end
+		}
+		if err != nil {
 			log.LogAttrs(ctx, slog.LevelError, "certificates not renewed", slog.String("error", err.Error()))
 			wait, failed = min(life/10, retry), true
 		}
@@ -367,9 +371,6 @@ func (a *Authority) Serve(ctx context.Context, out string, services []string, li
 			if !sleep(ctx, min(look, time.Until(until))) {
 				return nil
 			}
-		}
-		if ctx.Err() != nil {
-			return nil
 		}
 	}
 }

@@ -194,18 +194,32 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 	}
 }
 
-// TestRenewalInFlight: certificates live for seconds, and are renewed under calls and a stream that nothing disturbs.
+// TestRenewalInFlight: certificates live for seconds and are renewed ten times, and the authority's key once, under calls
+// and a stream that nothing disturbs.
 func TestRenewalInFlight(t *testing.T) {
-	a := authority(t)
-	dir := t.TempDir()
+	t.Parallel()
+	const (
+		life     = 3 * time.Second
+		renewals = 10
+		callers  = 4
+	)
+	at, dir := t.TempDir(), t.TempDir()
+	a, err := ca.Open(at, domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ca.Open(at, domain) // another process
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range []string{"guard", "chat"} {
-		if err := a.Issue(dir, s, 4*time.Second); err != nil {
+		if err := a.Issue(dir, s, life); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var served sync.WaitGroup
-	served.Go(func() { _ = a.Serve(ctx, dir, []string{"guard", "chat"}, 4*time.Second, silent) })
+	served.Go(func() { _ = a.Serve(ctx, dir, []string{"guard", "chat"}, life, silent) })
 	t.Cleanup(func() { stop(); served.Wait() })
 	serials := sync.Map{}
 	var calls atomic.Int64
@@ -229,7 +243,7 @@ func TestRenewalInFlight(t *testing.T) {
 	address := hosted(t, openIdentity(t, dir, "guard"), h, h)
 	rt := dial(t, openIdentity(t, dir, "chat"), "guard", rpc.KindInternal, address)
 	streamed := make(chan int, 1)
-	until := time.Now().Add(9 * time.Second)
+	until := time.Now().Add(renewals * life / 2)
 	go func() {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guard/stream", nil)
 		if err != nil {
@@ -248,20 +262,31 @@ func TestRenewalInFlight(t *testing.T) {
 		}
 		streamed <- n
 	}()
-	for time.Now().Before(until) {
-		if status, body, err := get(t.Context(), rt, "guard"); err != nil || status != http.StatusOK || body != "ok" {
-			t.Fatalf("call %d: %d %q %v", calls.Load(), status, body, err)
-		}
-		calls.Add(1)
-		<-time.After(5 * time.Millisecond)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for time.Now().Before(until) {
+				if status, body, err := get(t.Context(), rt, "guard"); err != nil || status != http.StatusOK || body != "ok" {
+					t.Errorf("call %d: %d %q %v", calls.Load(), status, body, err)
+					return
+				}
+				calls.Add(1)
+				<-time.After(5 * time.Millisecond)
+			}
+		})
 	}
+	<-time.After(renewals * life / 4)
+	if err := b.Rotate(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
 	if n := <-streamed; n < 100 {
 		t.Errorf("the stream gave %d bytes (-1: it broke)", n)
 	}
 	n := 0
 	serials.Range(func(any, any) bool { n++; return true })
-	if n < 3 {
-		t.Errorf("%d certificates were seen in 9 s, of a life of 4 s", n)
+	if n < renewals-2 {
+		t.Errorf("%d certificates were seen, of %d", n, renewals)
 	}
 	t.Logf("%d calls over %d certificates", calls.Load(), n)
 }

@@ -48,9 +48,9 @@ const (
 )
 
 const (
-	look   = time.Second // between looks for a new key of the authority
+	look   = time.Second // between looks for a new key of the authority; a tenth of a certificate's life when that is less
 	retry  = 30 * time.Second
-	settle = 3 * time.Second // services look at what they trust every second: nobody signs with a new key before they did
+	settle = 3 * time.Second // or a quarter of a life: services look as often, and nobody signs with a new key before they did
 )
 
 // The files in a service's directory.
@@ -339,7 +339,7 @@ func (a *Authority) IssueAll(ctx context.Context, out string, services []string,
 	if err != nil {
 		return err
 	}
-	if changed && !sleep(ctx, min(settle, life*3/8)) {
+	if changed && !sleep(ctx, min(settle, life/4)) {
 		return ctx.Err()
 	}
 	return a.alone(func() error {
@@ -368,7 +368,7 @@ func (a *Authority) Serve(ctx context.Context, out string, services []string, li
 			wait, failed = min(life/10, retry), true
 		}
 		for until := time.Now().Add(wait); time.Now().Before(until) && (failed || !a.changed()); {
-			if !sleep(ctx, min(look, time.Until(until))) {
+			if !sleep(ctx, min(look, life/10, time.Until(until))) {
 				return nil
 			}
 		}

@@ -70,6 +70,19 @@ func Storing() []string {
 	return out
 }
 
+// Known returns the names given, or all when there are none. It refuses what is no service.
+func Known(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return Names(), nil
+	}
+	for _, n := range names {
+		if !slices.Contains(Names(), n) {
+			return nil, fault.New(fault.Invalid, "unknown_service", "There is no service %q; there are %s.", n, strings.Join(Names(), ", "))
+		}
+	}
+	return names, nil
+}
+
 // callers lists who may call the Internal handler of a service.
 func callers(name string) []string {
 	var out []string
@@ -85,10 +98,8 @@ func callers(name string) []string {
 // way to the processes that run it.
 func (c *Config) choose(names []string) ([]service, error) {
 	var out []service
-	for _, n := range names {
-		if !slices.Contains(Names(), n) {
-			return nil, fault.New(fault.Invalid, "unknown_service", "There is no service %q; there are %s.", n, strings.Join(Names(), ", "))
-		}
+	if _, err := Known(names); err != nil {
+		return nil, err
 	}
 	for _, s := range table() {
 		if !slices.Contains(names, s.name) {

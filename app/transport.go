@@ -23,6 +23,23 @@ type MeshConfig struct {
 
 const meshPort = "7443"
 
+// LoadMesh reads the settings of the mesh, for `aran ca`. certificates and trustDomain override
+// them unless they are empty.
+func LoadMesh(file, certificates, trustDomain string) (MeshConfig, error) {
+	set := map[string]string{}
+	if certificates != "" {
+		set["mesh.certificates"] = certificates
+	}
+	if trustDomain != "" {
+		set["mesh.trust_domain"] = trustDomain
+	}
+	c, err := Load(file, set)
+	if err != nil {
+		return MeshConfig{}, err
+	}
+	return c.Mesh, nil
+}
+
 func (c *Config) checkMesh() error {
 	switch {
 	case c.Mesh.Listen != "" && c.Mesh.Certificates == "":

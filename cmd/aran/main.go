@@ -37,6 +37,7 @@ func commands() []command {
 		{"model", "list|pull|verify", "models in the cache", model},
 		{"audit", "verify|export|proof", "check the log of decisions, also offline", audit},
 		{"config", "check|print|docs", "settings", settings},
+		{"ca", "serve|issue|rotate", "certificates for services in several processes", authority},
 		{"doctor", "[--data DIR] [--config FILE]", "what is unsafe or missing here", doctor},
 		{"version", "", "this program's version", printVersion},
 	}

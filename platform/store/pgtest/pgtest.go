@@ -36,7 +36,7 @@ type Server struct {
 func Start(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, bin: find(tb), port: freePort(tb)}
-	dir, err := os.MkdirTemp("", "aran-pg-") // not tb.TempDir: the server's user must reach it
+	dir, err := os.MkdirTemp("", "aran-pg-") //nolint:usetesting // the server's user must reach it, who cannot enter tb.TempDir
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 func (s *Server) signal(sig syscall.Signal) {
 	pids := []int{s.cmd.Process.Pid}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pids[0], pids[0]))
-	for _, f := range strings.Fields(string(children)) {
+	for f := range strings.FieldsSeq(string(children)) {
 		if pid, err := strconv.Atoi(f); err == nil {
 			pids = append(pids, pid)
 		}

@@ -196,19 +196,19 @@ const (
 
 // Delivery is one event on its way to one endpoint.
 type Delivery struct {
-	Seq               int64
-	ID                string // the header webhook-id
-	Endpoint, Tenant  string
-	Event, Kind       string
-	Body              []byte
-	Status            string
-	Attempts          []Attempt // the last maxShown
-	Attempted         int64     // all of them
-	Due               time.Time // of the next attempt, while pending
-	Created, Updated  time.Time
-	traceparent       string
-	tries             int64 // since it was queued or replayed
-	epoch             int64 // of the lease under which it is in hand
+	Seq              int64
+	ID               string // the header webhook-id
+	Endpoint, Tenant string
+	Event, Kind      string
+	Body             []byte
+	Status           string
+	Attempts         []Attempt // the last maxShown
+	Attempted        int64     // all of them
+	Due              time.Time // of the next attempt, while pending
+	Created, Updated time.Time
+	traceparent      string
+	tries            int64 // since it was queued or replayed
+	epoch            int64 // of the lease under which it is in hand
 }
 
 // Attempt is one try to deliver.

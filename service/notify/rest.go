@@ -83,12 +83,8 @@ type webhookIDPath struct {
 }
 
 type deliveryIDPath struct {
-	webhookIDPath
+	ID       string `path:"id" maxLength:"64" doc:"the webhook's id"`
 	Delivery string `path:"delivery" maxLength:"64" doc:"the delivery's id"`
-}
-
-type keyHeader struct {
-	Key string `header:"Idempotency-Key" maxLength:"128" doc:"makes it safe to send this again"`
 }
 
 func (s *Service) routes() {
@@ -109,7 +105,7 @@ func (s *Service) routes() {
 }
 
 type createWebhookIn struct {
-	keyHeader
+	Key  string `header:"Idempotency-Key" maxLength:"128" doc:"makes it safe to send this again"`
 	Body struct {
 		URL         string   `json:"url" doc:"https, a public host" example:"https://example.com/hooks/aran"`
 		Events      []string `json:"events" minItems:"1" maxItems:"64" doc:"kinds of events" example:"[\"document.indexed\",\"guard.blocked\"]"`
@@ -176,7 +172,7 @@ func (s *Service) getWebhook(ctx context.Context, in *webhookIDPath) (*oneWebhoo
 }
 
 type patchWebhookIn struct {
-	webhookIDPath
+	ID   string `path:"id" maxLength:"64" doc:"the webhook's id"`
 	Body struct {
 		URL         *string  `json:"url,omitempty"`
 		Events      []string `json:"events,omitempty" maxItems:"64"`
@@ -194,8 +190,8 @@ func (s *Service) patchWebhook(ctx context.Context, in *patchWebhookIn) (*oneWeb
 }
 
 type webhookPostIn struct {
-	webhookIDPath
-	keyHeader
+	ID  string `path:"id" maxLength:"64" doc:"the webhook's id"`
+	Key string `header:"Idempotency-Key" maxLength:"128" doc:"makes it safe to send this again"`
 }
 
 func (s *Service) postSecret(ctx context.Context, in *webhookPostIn) (*webhookOut, error) {
@@ -226,7 +222,7 @@ func (s *Service) postTest(ctx context.Context, in *webhookPostIn) (*deliveryOut
 
 type deliveriesIn struct {
 	rpc.Page
-	webhookIDPath
+	ID     string `path:"id" maxLength:"64" doc:"the webhook's id"`
 	Status string `query:"status" enum:"pending,delivered,dead" doc:"only these"`
 }
 

@@ -30,6 +30,7 @@ import (
 	"aran/service/guard"
 	"aran/service/infer"
 	"aran/service/infer/minilm"
+	"aran/service/notify"
 	"aran/service/search"
 	"aran/service/user"
 )
@@ -160,6 +161,26 @@ func buildAudit(ctx context.Context, p *parts) (instance, error) {
 		return instance{}, err
 	}
 	s, err := audit.New(p.app.cfg.Audit, audit.Deps{DB: db, Bus: conn, Box: box, Server: p.server, Log: p.log, Health: p.app.health, Dir: p.dir})
+	if err != nil {
+		return instance{}, err
+	}
+	return instance{s.Public(), nil, s.Start, s.Stop}, nil
+}
+
+func buildNotify(ctx context.Context, p *parts) (instance, error) {
+	db, err := p.store(ctx, notify.Migrations)
+	if err != nil {
+		return instance{}, err
+	}
+	conn, err := p.bus(ctx, db)
+	if err != nil {
+		return instance{}, err
+	}
+	box, err := p.box(ctx)
+	if err != nil {
+		return instance{}, err
+	}
+	s, err := notify.New(p.app.cfg.Notify, notify.Deps{DB: db, Bus: conn, Box: box, Server: p.server, Log: p.log, Health: p.app.health})
 	if err != nil {
 		return instance{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"aran/service/guard"
 	"aran/service/infer"
 	"aran/service/infer/registry"
+	"aran/service/notify"
 	"aran/service/search"
 	"aran/service/user"
 )
@@ -40,6 +41,7 @@ type Config struct {
 	Guard   guard.Config
 	Infer   infer.Config
 	Audit   audit.Config
+	Notify  notify.Config
 }
 
 // DataConfig says where everything is kept.
@@ -59,7 +61,7 @@ func Default() *Config {
 	return &Config{
 		Data: DataConfig{Dir: "./aran-data"}, Bus: BusConfig{Replicas: 1}, Redis: redis.Default(), Limit: limit.Default(), Mesh: MeshConfig{TrustDomain: "aran.local"},
 		Watch: watch.Default(), Gateway: gateway.Default(), User: user.Default(), Chat: chat.Default(),
-		Search: search.Default(), Guard: guard.Default(), Infer: infer.Default(), Audit: audit.Default(),
+		Search: search.Default(), Guard: guard.Default(), Infer: infer.Default(), Audit: audit.Default(), Notify: notify.Default(),
 	}
 }
 
@@ -79,6 +81,7 @@ func (c *Config) Sections() []config.Section {
 		{Name: "guard", Doc: "What is blocked, redacted and flagged.", Into: &c.Guard},
 		{Name: "infer", Doc: "Local models.", Into: &c.Infer},
 		{Name: "audit", Doc: "The log of decisions.", Into: &c.Audit},
+		{Name: "notify", Doc: "Webhooks: how receivers outside are told.", Into: &c.Notify},
 		{Name: "watch", Doc: "Logs, metrics, traces and the operator's address.", Into: &c.Watch},
 		{Name: "client", Doc: "For the commands that call a running platform.", Into: &c.Client},
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"testing"
+
+	"aran/platform/rpc/rpctest"
 )
 
 // FuzzLines: every line has exactly one answer in its order, a line that stands alone has the same outcome as among
@@ -15,7 +17,7 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("{\"user\":\"u\",\"item\":\"i\",\"type\":\"like\",\"time\":\"0001-01-01T00:00:00Z\",\"id\":\"a\"}\n[]\n\"x\"\nnull"))
 	w := open(f, onSQLite)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		w := &world{t: t, s: w.s, db: w.db, a: w.a, id: w.id}
+		w := &world{t: t, s: w.s, db: w.db, a: rpctest.NewAuthority(t), id: w.id}
 		if len(body) > 32<<10 {
 			return
 		}

@@ -74,13 +74,12 @@ func (c Config) Check() error {
 
 // model names what ranks: another configuration is another model.
 func (c Config) model() string {
-	h := sha256.New()
-	fmt.Fprintf(h, "popularity/1 %s %s\n", c.HalfLife, c.Keep)
+	settings := fmt.Appendf(nil, "popularity/1 %s %s %q", c.HalfLife, c.Keep, c.leftOut())
 	for _, name := range slices.Sorted(maps.Keys(c.Types)) {
-		fmt.Fprintf(h, "%s %v\n", name, c.Types[name])
+		settings = fmt.Appendf(settings, " %s=%v", name, c.Types[name])
 	}
-	fmt.Fprintf(h, "%q\n", c.leftOut())
-	return "popularity@" + hex.EncodeToString(h.Sum(nil))[:12]
+	sum := sha256.Sum256(settings)
+	return "popularity@" + hex.EncodeToString(sum[:])[:12]
 }
 
 // leftOut are the types after which an item is not recommended again.

@@ -67,17 +67,14 @@ func (s *Service) known(ctx context.Context, tenant, user string) (person, error
 // people returns the pseudonyms of all users of a list, made for those who are new.
 func (s *Service) people(ctx context.Context, tenant string, list []Interaction) (map[string]person, error) {
 	var mu sync.Mutex
-	out := map[string]person{}
+	out, asked := map[string]person{}, map[string]bool{}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(keysAtOnce) // they share commits
 	for _, x := range list {
-		mu.Lock()
-		_, asked := out[x.User]
-		out[x.User] = out[x.User]
-		mu.Unlock()
-		if asked {
+		if asked[x.User] {
 			continue
 		}
+		asked[x.User] = true
 		g.Go(func() error {
 			p, _, err := living(ctx, tenant, x.User, s.box.Pseudonym)
 			mu.Lock()

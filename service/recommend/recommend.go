@@ -291,8 +291,7 @@ func (s *Service) Record(ctx context.Context, list []Interaction, key string) ([
 			rows[i].ref = refOf(people[x.User].name, x.ID)
 		}
 		out, err := s.db.record(ctx, id.Tenant, rows, s.cfg, write{id.Tenant + "/" + id.Subject + "/interactions", key}, now)
-		var gone goneError
-		if errors.As(err, &gone) {
+		if gone, ok := errors.AsType[goneError](err); ok {
 			if err := s.finish(ctx, people, gone); err != nil {
 				return nil, err
 			}

@@ -330,6 +330,7 @@ func decay(t *testing.T, on engine) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	run := func(t *testing.T, wait func(time.Duration)) {
 		w := open(t, on, func(c *recommend.Config) { c.HalfLife, c.Keep = days(halfLifeDays), days(halfLifeDays*512) })
+		w.must(w.s.Stop(t.Context())) // its clock would tick through the years
 		ids := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 		w.items(ids...)
 		types, kinds := recommend.Default().Types, slices.Sorted(maps.Keys(recommend.Default().Types))
@@ -384,7 +385,7 @@ func near(a, b []recommend.Ranked) bool {
 
 // eraseEquals: with and then without a user is the same as never with that user.
 func eraseEquals(t *testing.T, on engine) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		with, never := open(t, on), open(t, on)
 		ids := []string{"a", "b", "c", "d", "e", "f", "only-mallory"}
@@ -599,7 +600,8 @@ func tenants(t *testing.T, on engine) {
 
 // poison: however often, with whatever weights and times, one user adds what the note says and no more.
 func poison(t *testing.T, on engine) {
-	w := open(t, on)
+	const kept = 100
+	w := open(t, on, func(c *recommend.Config) { c.Keep = kept * 24 * time.Hour })
 	w.items("honest", "pushed")
 	types := recommend.Default().Types
 	var most float64
@@ -615,13 +617,13 @@ func poison(t *testing.T, on engine) {
 		honest = append(honest, recommend.Interaction{User: fmt.Sprint("h", i), Item: "honest", Type: "purchase"})
 	}
 	w.record(honest...)
-	for round := range 3 {
+	for round := range 2 {
 		for kind, v := range types {
 			if v < 0 {
 				continue
 			}
 			var list []recommend.Interaction
-			for d := range 395 {
+			for d := range kept {
 				list = append(list, recommend.Interaction{ID: fmt.Sprint(round, kind, d), User: "mallory", Item: "pushed", Type: kind, Weight: 10, Time: time.Now().Add(-time.Duration(d) * 24 * time.Hour)})
 			}
 			w.record(list...)
@@ -643,10 +645,10 @@ func poison(t *testing.T, on engine) {
 			pushed = r.Items[1].Score
 		}
 	}
-	if got := pushed * 400 * types["purchase"]; got > bound*1.0001 || got < bound*0.9 {
+	if got := pushed * 400 * types["purchase"]; got > bound*1.0001 || got < bound*0.98 {
 		t.Errorf("mallory adds %.1f to an item, the bound is %.1f", got, bound)
 	}
-	if n := w.count(`SELECT COUNT(*) FROM recommend_interaction WHERE item = 'pushed'`); n != 395*9 {
+	if n := w.count(`SELECT COUNT(*) FROM recommend_interaction WHERE item = 'pushed'`); n != kept*9 {
 		t.Errorf("%d rows, want one a type and day", n)
 	}
 }

@@ -46,6 +46,7 @@ func table() []service {
 		{name: "infer", stores: true, build: buildInfer},
 		{name: "guard", stores: true, calls: []string{"infer"}, build: buildGuard},
 		{name: "search", stores: true, calls: []string{"guard", "infer"}, build: buildSearch},
+		{name: "recommend", stores: true, build: buildRecommend},
 		{name: "chat", stores: true, calls: []string{"search", "guard", "infer"}, build: buildChat},
 		{name: "gateway", calls: []string{}, fronts: true, build: buildGateway},
 	}

@@ -84,6 +84,7 @@ func TestKillChild(t *testing.T) {
 // live runs the child from a step on until it ends or is killed, and returns the step that comes next.
 func live(t *testing.T, dir string, from int, kill func(ctx context.Context, end func()), env ...string) int {
 	t.Helper()
+	database(t, dir) // the child has no server to ask for one
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestKillChild$", "-test.v", dir, strconv.Itoa(from))

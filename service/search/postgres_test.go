@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -19,16 +20,10 @@ import (
 	"aran/service/search"
 )
 
-// onServer makes worlds have their databases on a server of their own, until the test ends.
-func onServer(t *testing.T) {
-	t.Helper()
+// What holds on files and in memory holds on PostgreSQL with pgvector; and what there is of it only there.
+func TestOnPgvector(t *testing.T) {
 	server = pgtest.StartVector(t)
 	t.Cleanup(func() { server = nil })
-}
-
-// What holds on files and in memory holds on PostgreSQL with pgvector.
-func TestOnPgvector(t *testing.T) {
-	onServer(t)
 	for _, fn := range []func(*testing.T){
 		TestDocumentIsIndexedAndCitedExactly, TestTenantsSeeNothingOfEachOther, TestAccessListsHoldBeforeRanking, TestFilter,
 		TestFusionBringsBothLists, TestEncoderAwayMeansWordsAndSaysSo, TestVectorsOfAnotherEncoderAreNotCompared, TestOtherScriptsGoByWords,
@@ -37,6 +32,7 @@ func TestOnPgvector(t *testing.T) {
 		TestLifeGoesOnAfterRestart, TestIdempotencyKey, TestUploadFile, TestLines,
 		TestReplicaCatchesUpBeforeItSearches, TestHandbookIsThereForEveryTenant, TestAccessListsOfAPublicCollectionOpenNothingToOtherTenants,
 		TestNoCollectionsNamedMeansAllReadable, TestPackIsReplacedByANewOne, TestPackOfAnotherEncoderGoesByWords, TestKilledAtRandom,
+		searchIsTheSameEverywhere, vectorsMoveBetweenMemoryAndPgvector, editionsSwapWithoutAGap, refusedWithoutTheExtension,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()).Name()
 		t.Run(name[strings.LastIndexByte(name, '.')+1:], fn)
@@ -104,14 +100,16 @@ func alike(t *testing.T, what string, got, want []found) {
 	}
 }
 
-func TestSearchIsTheSameEverywhere(t *testing.T) {
+func searchIsTheSameEverywhere(t *testing.T) {
 	ann, bob := person("acme", "user:ann"), person("bolt", "user:bob")
 	people := []*auth.Identity{ann, person("acme", "user:eve", "finance"), person("acme", "user:dan"), bob}
+	there := server
+	server = nil
 	w := open(t)
 	fill(w, ann, bob)
 	want := answers(w, people...)
 	w.close()
-	onServer(t)
+	server = there
 	w = open(t)
 	fill(w, ann, bob)
 	alike(t, "pgvector", answers(w, people...), want)
@@ -121,8 +119,7 @@ func TestSearchIsTheSameEverywhere(t *testing.T) {
 	alike(t, "PostgreSQL and memory", answers(w, people...), want)
 }
 
-func TestVectorsMoveBetweenMemoryAndPgvector(t *testing.T) {
-	onServer(t)
+func vectorsMoveBetweenMemoryAndPgvector(t *testing.T) {
 	dir, e, j := t.TempDir(), newEncoder(), &judge{}
 	ann, bob := person("acme", "user:ann"), person("bolt", "user:bob")
 	people := []*auth.Identity{ann, person("acme", "user:eve", "finance"), bob}
@@ -184,8 +181,7 @@ func TestVectorsMoveBetweenMemoryAndPgvector(t *testing.T) {
 }
 
 // A version is replaced by the next one in one moment: a search finds one of them, never both, never none.
-func TestEditionsSwapWithoutAGap(t *testing.T) {
-	onServer(t)
+func editionsSwapWithoutAGap(t *testing.T) {
 	w := open(t)
 	me := person("acme", "user:ann")
 	w.collection(me, "docs")
@@ -215,37 +211,43 @@ func TestEditionsSwapWithoutAGap(t *testing.T) {
 	w.eventually("old versions are gone", func() bool { return w.rows("search_vector_item") == 1 })
 }
 
-func TestPgvectorIsRefusedWhereItCannotBe(t *testing.T) {
-	log := slog.New(slog.DiscardHandler)
-	make := func(o store.Options) (*search.Service, error) {
-		t.Helper()
-		w := world{t: t, dir: t.TempDir()}
-		o.Service, o.Migrations, o.Log = "search", search.Migrations, log
-		db, err := store.Open(t.Context(), o)
-		w.must(err)
-		t.Cleanup(func() { _ = db.Close() })
-		sagas, err := saga.Open(t.Context(), db, "search", search.Definitions, log)
-		w.must(err)
-		cfg := search.Default()
-		cfg.Vectors = search.VectorsPgvector
-		return search.New(cfg, search.Deps{DB: db, Sagas: sagas, Count: tokens, Log: log})
+// unopened is a service on a database that is made for it, set to pgvector.
+func unopened(t *testing.T, o store.Options) (*search.Service, error) {
+	t.Helper()
+	o.Service, o.Migrations, o.Log = "search", search.Migrations, slog.New(slog.DiscardHandler)
+	db, err := store.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := make(store.Options{Path: t.TempDir() + "/search.db"}); err == nil || !strings.Contains(err.Error(), "store.url") {
-		t.Errorf("on a file: %v", err)
+	t.Cleanup(func() { _ = db.Close() })
+	sagas, err := saga.Open(t.Context(), db, "search", search.Definitions, o.Log)
+	if err != nil {
+		t.Fatal(err)
 	}
 	cfg := search.Default()
-	cfg.Vectors = "qdrant"
-	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "memory or pgvector") {
-		t.Errorf("an unknown place: %v", err)
-	}
-	onServer(t)
+	cfg.Vectors = search.VectorsPgvector
+	return search.New(cfg, search.Deps{DB: db, Sagas: sagas, Count: tokens, Log: o.Log})
+}
+
+func refusedWithoutTheExtension(t *testing.T) {
 	server.Exec("postgres", "CREATE ROLE aran_search LOGIN", "CREATE DATABASE aran_search OWNER aran_search TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
-	s, err := make(store.Options{URL: secret.New(server.URL("aran_search", "aran_search"))})
+	s, err := unopened(t, store.Options{URL: secret.New(server.URL("aran_search", "aran_search"))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = s.Start(t.Context())
 	if f := fault.From(err); f == nil || f.Code != "pgvector_missing" || !strings.Contains(err.Error(), "CREATE EXTENSION vector") {
-		t.Errorf("without the extension: %v", err)
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestPgvectorIsRefusedOnAFile(t *testing.T) {
+	if _, err := unopened(t, store.Options{Path: filepath.Join(t.TempDir(), "search.db")}); err == nil || !strings.Contains(err.Error(), "store.url") {
+		t.Errorf("error %v", err)
+	}
+	cfg := search.Default()
+	cfg.Vectors = "elsewhere"
+	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "memory or pgvector") {
+		t.Errorf("an unknown place: %v", err)
 	}
 }

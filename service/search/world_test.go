@@ -227,19 +227,25 @@ var server *pgtest.Server
 // place is the name of a file in a world's directory: the URL of its database. So another process finds it, too.
 const place = "database.url"
 
+// database is the URL of a directory's database, which is made the first time; empty: a file.
+func database(t testing.TB, dir string) secret.String {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, place))
+	if errors.Is(err, os.ErrNotExist) && server != nil {
+		b = []byte(server.VectorDatabase())
+		err = os.WriteFile(filepath.Join(dir, place), b, 0o600)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return secret.New(string(b))
+}
+
 // openStore opens the database that belongs to the directory, as one more replica does.
 func (w *world) openStore() *store.DB {
 	w.t.Helper()
 	o := store.Options{Service: "search", Path: filepath.Join(w.dir, "search.db"), Migrations: search.Migrations, Log: slog.New(slog.DiscardHandler)}
-	b, err := os.ReadFile(filepath.Join(w.dir, place))
-	if errors.Is(err, os.ErrNotExist) && server != nil {
-		b = []byte(server.VectorDatabase())
-		err = os.WriteFile(filepath.Join(w.dir, place), b, 0o600)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		w.t.Fatal(err)
-	}
-	o.URL = secret.New(string(b))
+	o.URL = database(w.t, w.dir)
 	db, err := store.Open(w.t.Context(), o)
 	w.must(err)
 	return db

@@ -39,16 +39,16 @@ type Query struct {
 func checkModel(space, query string) error {
 	if space != query {
 		return fault.New(fault.Invalid, "vector_model", "The query's vector was made by another model than those it would be compared with.").
-			Because(modelMismatch{space, query})
+			Because(modelError{space, query})
 	}
 	return nil
 }
 
-// modelMismatch tells the log which digests they were.
-type modelMismatch struct{ space, query string }
+// modelError tells the log which digests they were.
+type modelError struct{ space, query string }
 
 // Error implements error.
-func (m modelMismatch) Error() string { return "space of " + m.space + ", query of " + m.query }
+func (m modelError) Error() string { return "space of " + m.space + ", query of " + m.query }
 
 // Memory is a Space in memory, with an exact scan. It stores nothing: its owner rebuilds it.
 type Memory struct {

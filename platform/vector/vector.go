@@ -8,6 +8,7 @@ package vector
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"aran/platform/fault"
@@ -78,8 +79,8 @@ func (x *Index) Delete(ids ...int64) {
 func (x *Index) deleteOwned(owners map[int64]bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for r := len(x.owners) - 1; r >= 0; r-- { // from the end, where the last row fills the gap
-		if owners[x.owners[r]] {
+	for r, owner := range slices.Backward(x.owners) { // from the end: what fills a gap has been looked at
+		if owners[owner] {
 			x.remove(r)
 		}
 	}

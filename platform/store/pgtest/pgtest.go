@@ -133,7 +133,7 @@ func (s *Server) signal(sig syscall.Signal) {
 func (s *Server) processes() []int {
 	pids := []int{s.cmd.Process.Pid}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pids[0], pids[0]))
-	for _, f := range strings.Fields(string(children)) {
+	for f := range strings.FieldsSeq(string(children)) {
 		if pid, err := strconv.Atoi(f); err == nil {
 			pids = append(pids, pid)
 		}

@@ -368,8 +368,8 @@ func concurrent(s space) {
 	const rounds, each = 60, 25
 	var wg sync.WaitGroup
 	for w := range int64(4) {
-		rnd := random(6, uint64(w)) //nolint:gosec // not negative
-		wg.Go(func() {              // each writer has ids and owners of its own
+		rnd := random(6, uint64(w))
+		wg.Go(func() { // each writer has ids and owners of its own
 			for i := range int64(rounds) {
 				id := w*1000 + i%each
 				if err := s.Put(s.Context(), vector.Item{ID: id, Owner: id, Vector: Unit(rnd, 24)}); err != nil {
@@ -382,7 +382,7 @@ func concurrent(s space) {
 				}
 			}
 		})
-		look := random(7, uint64(w)) //nolint:gosec // not negative
+		look := random(7, uint64(w))
 		wg.Go(func() {
 			for range 100 {
 				hits, err := s.Search(s.Context(), vector.Query{Model: Model, Vector: Unit(look, 24)}, 10, nil)

@@ -56,8 +56,9 @@ bench-spine: build ## start, memory, CPU, size, stop, added latency
 bench-embed: ## the encoder: texts per CPU-second
 	@go test -run '^$$' -bench . -benchtime 2s ./service/infer/minilm
 
-bench-vector: ## nearest neighbours
-	@go test -run '^$$' -bench . ./platform/vector
+bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
+	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \
+	go test -run '^$$' -bench . -timeout 20m ./platform/vector
 
 release: ## a tagged version in dist/<tag>/
 	@test/release

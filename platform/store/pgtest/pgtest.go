@@ -103,18 +103,16 @@ func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	pids := s.processes()
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP) // so that no child is born meanwhile
+	pids := s.pids()
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	<-s.done
-	deadline := time.Now().Add(10 * time.Second)
-	for _, pid := range pids[1:] { // they hold the shared memory, which the next server would find in use
-		for syscall.Kill(pid, 0) == nil && time.Now().Before(deadline) {
-			<-time.After(time.Millisecond)
-		}
+	for _, pid := range pids[1:] {
+		awaitEnd(pid)
 	}
-	_ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid")) // nothing holds the files
+	_ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid")) // its children are gone too: nothing holds the files
 }
 
 // Pause stops the server's processes without ending them, as a machine that hangs; Resume lets them go on.
@@ -124,13 +122,13 @@ func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
-	for _, pid := range s.processes() {
+	for _, pid := range s.pids() {
 		_ = syscall.Kill(pid, sig)
 	}
 }
 
-// processes are the server and its children: each of these leads a session of its own, so the group does not reach them.
-func (s *Server) processes() []int {
+// pids are the server's process and then its children.
+func (s *Server) pids() []int {
 	pids := []int{s.cmd.Process.Pid}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pids[0], pids[0]))
 	for f := range strings.FieldsSeq(string(children)) {
@@ -139,6 +137,18 @@ func (s *Server) processes() []int {
 		}
 	}
 	return pids
+}
+
+// awaitEnd waits until a process holds nothing any more: it is gone, or only its name is left.
+func awaitEnd(pid int) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
 }
 
 // URL of a database as a role.

@@ -172,6 +172,7 @@ func owners() map[string]string {
 		"/api/v1/guard":          "guard",
 		"/api/v1/models":         "infer",
 		"/api/v1/audit":          "audit",
+		"/api/v1/webhooks":       "notify",
 	}
 }
 

@@ -368,7 +368,7 @@ func backPressure(t *testing.T, open Open) {
 	const (
 		readers = 1000
 		chunk   = 16 << 10
-		whole   = 512 << 10 // more than any window
+		whole   = 192 << 10 // more than any window
 		most    = 256 << 20 // of memory for all of them, with what the race detector adds
 	)
 	before := memory()

@@ -57,7 +57,36 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 	t.Run("an undone statement does not end the others", func(t *testing.T) { undone(t, open(t)) })
 	t.Run("text sorts by bytes", func(t *testing.T) { sorted(t, open(t)) })
 	t.Run("reads inside a transaction see its writes", func(t *testing.T) { ownWrites(t, open(t)) })
+	t.Run("a snapshot stays as it was", func(t *testing.T) { snapshot(t, open(t)) })
 	t.Run("a cancelled transaction does nothing", func(t *testing.T) { cancelled(t, open(t)) })
+}
+
+func snapshot(t *testing.T, db *store.DB) {
+	if err := add(t.Context(), db, "first", 1); err != nil {
+		t.Fatal(err)
+	}
+	err := db.Snapshot(t.Context(), func(q store.Querier) error {
+		for i := range 3 {
+			var n int
+			if err := q.QueryRow(t.Context(), count).Scan(&n); err != nil {
+				return err
+			}
+			if n != 1 {
+				t.Errorf("%d things, want those of the beginning", n)
+			}
+			if err := add(t.Context(), db, fmt.Sprint("later", i), 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if n := things(t, db); err != nil || n != 4 {
+		t.Errorf("%d things, %v", n, err)
+	}
+	broken := errors.New("broken")
+	if err := db.Snapshot(t.Context(), func(store.Querier) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
 }
 
 func values(t *testing.T, db *store.DB) {

@@ -215,7 +215,7 @@ func tenants(t *testing.T, at backend) {
 
 func rotated(t *testing.T, at backend) {
 	cfg := quick()
-	cfg.SecretOverlap = time.Second
+	cfg.SecretOverlap = 3 * time.Second
 	w := open(t, at, cfg)
 	r := receive(t, status(200))
 	h := w.hook("acme", r.URL)
@@ -330,6 +330,7 @@ func rest(t *testing.T, at backend) {
 func answers(t *testing.T, at backend) {
 	cfg := quick()
 	cfg.Retries = []time.Duration{20 * time.Millisecond}
+	cfg.Timeout, cfg.Lease = 3*time.Second, 6*time.Second // a TLS handshake fits into it on a busy machine
 	w := open(t, at, cfg)
 	inside := receive(t, status(200))
 	garbage := receive(t, func(w http.ResponseWriter, _ *http.Request) {

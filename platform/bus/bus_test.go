@@ -44,6 +44,11 @@ func TestHubs(t *testing.T) {
 	for name, start := range map[string]starter{
 		"embedded":         func(t *testing.T, dir string) bus.Hub { t.Helper(); return startServer(t, dir) },
 		"remote":           func(t *testing.T, dir string) bus.Hub { t.Helper(); return newCluster(t, dir, 1).hub(t) },
+		"remote with rights": func(t *testing.T, dir string) bus.Hub {
+			t.Helper()
+			hub, _ := guarded(t, dir, map[string][]bus.Role{"farm": {bus.RoleReplayer}, "gateway": nil, "shop": {bus.RoleReplayer, bus.RoleRecorder}})
+			return hub
+		},
 		"cluster of three": func(t *testing.T, dir string) bus.Hub { t.Helper(); return newCluster(t, dir, 3).hub(t) },
 	} {
 		t.Run(name, func(t *testing.T) {

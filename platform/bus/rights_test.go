@@ -15,15 +15,15 @@ import (
 
 const busPassword = "only for this test"
 
-// guarded is a server on which each service has a user with its rights, and no other.
-func guarded(t *testing.T, dir string, roles map[string][]bus.Role) (bus.Hub, string) {
+// guarded is a server on which each service has a user with its rights, and no other. More is what all may publish besides.
+func guarded(t *testing.T, dir string, roles map[string][]bus.Role, more ...string) (bus.Hub, string) {
 	t.Helper()
 	c := newCluster(t, dir, 1)
 	c.stop(0)
 	for service, does := range roles {
 		r := bus.RightsOf(service, does...)
 		c.options[0].Users = append(c.options[0].Users, &server.User{Username: service, Password: busPassword, Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Allow: r.Publish}, Subscribe: &server.SubjectPermission{Allow: r.Subscribe},
+			Publish: &server.SubjectPermission{Allow: append(r.Publish, more...)}, Subscribe: &server.SubjectPermission{Allow: r.Subscribe},
 		}})
 	}
 	c.start(t, 0)
@@ -36,9 +36,7 @@ func guarded(t *testing.T, dir string, roles map[string][]bus.Role) (bus.Hub, st
 
 func TestRights(t *testing.T) {
 	dir := t.TempDir()
-	_, url := guarded(t, dir, map[string][]bus.Role{"farm": nil, "shop": {bus.RoleReplayer}, "log": {bus.RoleRecorder}})
-	hub, err := bus.OpenRemote(bus.RemoteOptions{URL: url, Login: func(string) (secret.String, error) { return secret.New(busPassword), nil }, Log: quiet})
-	must(t, err)
+	hub, url := guarded(t, dir, map[string][]bus.Role{"farm": nil, "shop": {bus.RoleReplayer}, "log": {bus.RoleRecorder}})
 	farm := openDB(t, dir, "farm")
 	must(t, connect(t, hub, "farm").Relay(t.Context(), farm, false))
 	emit(t, farm, "aran.farm.grown.v1", "", 1)

@@ -42,8 +42,8 @@ type starter func(t *testing.T, dir string) bus.Hub
 // TestHubs is what every hub must do alike.
 func TestHubs(t *testing.T) {
 	for name, start := range map[string]starter{
-		"embedded":         func(t *testing.T, dir string) bus.Hub { t.Helper(); return startServer(t, dir) },
-		"remote":           func(t *testing.T, dir string) bus.Hub { t.Helper(); return newCluster(t, dir, 1).hub(t) },
+		"embedded": func(t *testing.T, dir string) bus.Hub { t.Helper(); return startServer(t, dir) },
+		"remote":   func(t *testing.T, dir string) bus.Hub { t.Helper(); return newCluster(t, dir, 1).hub(t) },
 		"remote with rights": func(t *testing.T, dir string) bus.Hub {
 			t.Helper()
 			hub, _ := guarded(t, dir, map[string][]bus.Role{"farm": {bus.RoleReplayer}, "gateway": nil, "shop": {bus.RoleReplayer}}, "aran.>") // some send the other's outbox

@@ -59,7 +59,9 @@ func TestRights(t *testing.T) {
 		info, err := stream("log").Info(t.Context())
 		return err == nil && info.State.Msgs == 1
 	})
-	short := func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 300*time.Millisecond) }
+	short := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(t.Context(), 300*time.Millisecond)
+	}
 
 	for _, c := range []struct {
 		what    string

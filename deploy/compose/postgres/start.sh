@@ -19,7 +19,8 @@ fi
 (umask 077 && cat "$secrets/server.key" > "$run/server.key")
 cat "$secrets/server.pem" > "$run/server.pem"
 
-set -- -c "unix_socket_directories=$run" -c hba_file=/etc/aran/pg_hba.conf -c password_encryption=scram-sha-256
+set -- -c "unix_socket_directories=$run" -c hba_file=/etc/aran/pg_hba.conf -c password_encryption=scram-sha-256 \
+	-c ssl=on -c "ssl_cert_file=$run/server.pem" -c "ssl_key_file=$run/server.key" -c ssl_min_protocol_version=TLSv1.3
 
 pg_ctl --pgdata="$cluster" --silent --wait --timeout=600 --options="$* -c listen_addresses=" start
 while read -r role verifier; do
@@ -29,5 +30,4 @@ done < "$secrets/roles"
 pg_ctl --pgdata="$cluster" --silent --wait --mode=fast stop
 
 exec postgres -D "$cluster" "$@" -c 'listen_addresses=*' -c max_connections=200 -c shared_buffers=128MB \
-	-c ssl=on -c "ssl_cert_file=$run/server.pem" -c "ssl_key_file=$run/server.key" -c ssl_min_protocol_version=TLSv1.3 \
 	-c log_connections=off -c log_statement=none -c idle_in_transaction_session_timeout=60s

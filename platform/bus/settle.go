@@ -53,8 +53,7 @@ func (c *Conn) establish(ctx context.Context, w *wish) error {
 
 // passing reports whether an error is of a hub that is away, or not yet whole: a cluster without a leader.
 func passing(err error) bool {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.Code >= 500
 	}
 	for _, p := range []error{
@@ -149,23 +148,25 @@ func (c *Conn) isDone(w *wish) bool {
 
 // watch makes the connection tell what happens to it.
 func (c *Conn) watch() []nats.Option {
-	say := func(level slog.Level, what string, err error) {
+	about := func(err error) []slog.Attr {
 		attrs := []slog.Attr{slog.String("service", c.service)}
 		if err != nil {
 			attrs = append(attrs, slog.String("error", err.Error()))
 		}
-		c.log.LogAttrs(c.life, level, what, attrs...)
+		return attrs
 	}
 	return []nats.Option{
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { say(slog.LevelWarn, "bus connection", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			c.log.LogAttrs(c.life, slog.LevelWarn, "bus connection", about(err)...)
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if c.life.Err() == nil {
-				say(slog.LevelWarn, "bus is away; events wait in the outbox", err)
+				c.log.LogAttrs(c.life, slog.LevelWarn, "bus is away; events wait in the outbox", about(err)...)
 			}
 		}),
 		nats.ConnectHandler(func(*nats.Conn) { c.notice() }),
 		nats.ReconnectHandler(func(*nats.Conn) {
-			say(slog.LevelInfo, "bus is back", nil)
+			c.log.LogAttrs(c.life, slog.LevelInfo, "bus is back", about(nil)...)
 			c.back()
 		}),
 	}

@@ -1,6 +1,10 @@
 package rpc
 
-import "github.com/spiffe/go-spiffe/v2/spiffeid"
+import (
+	"context"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
 
 // PeerOfPath is the service that a SPIFFE path names.
 func PeerOfPath(domain, path string) string {
@@ -10,4 +14,12 @@ func PeerOfPath(domain, path string) string {
 		return ""
 	}
 	return serviceOf(td, id)
+}
+
+// LimitStreams is for Listen: so many calls fit on one connection.
+func (m *Mesh) LimitStreams(n int) { m.maxStreams = n }
+
+// Resolve replaces the name service.
+func (f *Far) Resolve(lookup func(ctx context.Context, host string) ([]string, error)) {
+	f.lookup = lookup
 }

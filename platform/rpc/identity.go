@@ -28,7 +28,7 @@ const (
 )
 
 const (
-	identityLook  = time.Second // between looks at the files
+	identityLook  = time.Second // between looks at the files; a tenth of the certificate's life when that is less
 	identityTries = 10          // a key and its certificate may be replaced one after the other
 	identityPause = 50 * time.Millisecond
 )
@@ -78,21 +78,35 @@ func (i *Identity) Close() error {
 }
 
 func (i *Identity) follow(ctx context.Context) {
-	tick := time.NewTicker(identityLook)
-	defer tick.Stop()
-	said := false
+	failed := 0
 	for {
+		t := time.NewTimer(i.pause(failed))
 		select {
-		case <-tick.C:
+		case <-t.C:
 		case <-ctx.Done():
+			t.Stop()
 			return
 		}
 		err := i.load()
-		if err != nil && !said {
+		if err == nil {
+			failed = 0
+			continue
+		}
+		if failed++; failed == identityTries {
 			i.log.LogAttrs(ctx, slog.LevelWarn, "renewed certificate not usable; the one in hand is kept", slog.String("service", i.service), slog.String("error", err.Error()))
 		}
-		said = err != nil
 	}
+}
+
+// pause is the time until the next look: short while the files may be amid a renewal.
+func (i *Identity) pause(failed int) time.Duration {
+	if failed > 0 && failed < identityTries {
+		return identityPause
+	}
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	c := i.svid.Certificates[0]
+	return max(identityPause, min(identityLook, c.NotAfter.Sub(c.NotBefore)/10))
 }
 
 // load takes the files up when they changed and belong together.

@@ -33,11 +33,14 @@ func serverName(service string, k Kind, td spiffeid.TrustDomain) string {
 }
 
 const (
-	maxStreams    = 4000
-	pingAfter     = 5 * time.Second // of silence
-	pingTimeout   = 3 * time.Second
-	meshDial      = 2 * time.Second
-	meshHandshake = 3 * time.Second
+	maxStreams  = 4000            // on a connection; a caller with more opens another
+	pingAfter   = 3 * time.Second // of silence
+	pingTimeout = 3 * time.Second
+
+	// What a reader may leave unread: so much waits on its side, then the writer does. The connection's share is that of
+	// all its streams, so that those who do not read never hold up those who do.
+	streamWindow     = 64 << 10
+	connectionWindow = maxStreams * streamWindow
 )
 
 // Mesh is the listener of a process for calls of other processes' services, over mutual TLS 1.3 and HTTP/2.
@@ -45,6 +48,8 @@ type Mesh struct {
 	domain spiffeid.TrustDomain
 	log    *slog.Logger
 	hosts  map[string]*host // by server name
+
+	maxStreams int
 
 	listener net.Listener
 	server   *http.Server
@@ -63,7 +68,7 @@ func NewMesh(trustDomain string, log *slog.Logger) (*Mesh, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust domain %q: %w", trustDomain, err)
 	}
-	return &Mesh{domain: td, log: log, hosts: map[string]*host{}, done: make(chan struct{})}, nil
+	return &Mesh{domain: td, log: log, hosts: map[string]*host{}, maxStreams: maxStreams, done: make(chan struct{})}, nil
 }
 
 // Add serves one handler of a service to the callers that are named, and to nobody else. All are added before Listen.
@@ -82,7 +87,10 @@ func (m *Mesh) Listen(ctx context.Context, address string) error {
 	protocols.SetHTTP2(true)
 	m.server = &http.Server{
 		Handler: http.HandlerFunc(m.serve), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: m.choose, NextProtos: []string{"h2"}},
-		Protocols: protocols, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		Protocols: protocols, HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: m.maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
+			MaxReceiveBufferPerStream: streamWindow, MaxReceiveBufferPerConnection: connectionWindow,
+		},
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
 	}
@@ -164,51 +172,3 @@ func peerOf(td spiffeid.TrustDomain, leaf *x509.Certificate) string {
 	}
 	return serviceOf(td, id)
 }
-
-// Far is a transport to one handler of a service in another process. Safe for concurrent use.
-type Far struct {
-	callee string
-	t      *http.Transport
-}
-
-// Dial makes a transport that shows id and accepts nobody but callee. Nothing is connected yet.
-func Dial(id *Identity, callee string, k Kind, address string) *Far {
-	c := tlsconfig.MTLSClientConfig(id, id, tlsconfig.AuthorizeID(identityOf(id.domain, callee)))
-	c.MinVersion, c.ServerName, c.NextProtos = tls.VersionTLS13, serverName(callee, k, id.domain), []string{"h2"}
-	protocols := &http.Protocols{}
-	protocols.SetHTTP2(true)
-	dialer := &net.Dialer{Timeout: meshDial, KeepAlive: 15 * time.Second}
-	return &Far{callee, &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, address)
-		},
-		TLSClientConfig: c, TLSHandshakeTimeout: meshHandshake, Protocols: protocols, DisableCompression: true,
-		HTTP2:           &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		IdleConnTimeout: 2 * time.Minute, MaxIdleConns: 4,
-	}}
-}
-
-// RoundTrip implements http.RoundTripper. A service that cannot be reached is a fault.Unavailable.
-func (f *Far) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" { // services are called by their name, as in one process
-		u := *r.URL
-		u.Scheme = "https"
-		r = r.Clone(r.Context())
-		r.URL = &u
-	}
-	if r.Host == "" {
-		r.Host = r.URL.Host
-	}
-	res, err := f.t.RoundTrip(r)
-	if err == nil {
-		res.Header.Del("Connection")
-		return res, nil
-	}
-	if cause := r.Context().Err(); cause != nil {
-		return nil, cause
-	}
-	return nil, fault.New(fault.Unavailable, "service_away", "The service %s cannot be reached; try again.", f.callee).After(time.Second).Because(err)
-}
-
-// Close drops connections that are idle.
-func (f *Far) Close() { f.t.CloseIdleConnections() }

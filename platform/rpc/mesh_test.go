@@ -26,7 +26,7 @@ const domain = "test.example"
 
 var silent = slog.New(slog.DiscardHandler)
 
-func authority(t *testing.T, domain string) *ca.Authority {
+func authority(t *testing.T) *ca.Authority {
 	t.Helper()
 	a, err := ca.Open(t.TempDir(), domain)
 	if err != nil {
@@ -86,7 +86,7 @@ func dial(t *testing.T, id *rpc.Identity, callee string, k rpc.Kind, address str
 
 // TestOverMutualTLS: between two processes a call is what it is in one.
 func TestOverMutualTLS(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	rpctest.Run(t, func(t *testing.T, h http.Handler) http.RoundTripper {
 		address := hosted(t, identity(t, a, "guard", time.Hour), h, h)
 		return dial(t, identity(t, a, "chat", time.Hour), "guard", rpc.KindInternal, address)
@@ -114,7 +114,7 @@ func says(text string) http.Handler {
 }
 
 func TestOnlyListedCallersReachAHandler(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	address := hosted(t, identity(t, a, "guard", time.Hour), says("internal"), says("public"))
 	for _, c := range []struct {
 		caller string
@@ -138,7 +138,7 @@ func TestOnlyListedCallersReachAHandler(t *testing.T) {
 }
 
 func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	server := identity(t, a, "guard", time.Hour)
 	address := hosted(t, server, says("internal"), says("public"))
 	good := identity(t, a, "chat", time.Hour)
@@ -157,7 +157,7 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 
 	stranger, err := rpc.OpenIdentity(t.Context(), func() string {
 		dir := t.TempDir()
-		if err := authority(t, domain).Issue(dir, "chat", time.Hour); err != nil {
+		if err := authority(t).Issue(dir, "chat", time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		// It trusts our server, but nobody trusts it.
@@ -170,8 +170,8 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 	refused("a caller of another authority", dial(t, stranger, "guard", rpc.KindInternal, address))
 
 	for what, c := range map[string]*tls.Config{
-		"no certificate":    {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, NextProtos: []string{"h2"}},                               //nolint:gosec // the attacker's side
-		"an older protocol": {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}, //nolint:gosec // the attacker's side
+		"no certificate":    {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, NextProtos: []string{"h2"}},
+		"an older protocol": {InsecureSkipVerify: true, ServerName: "guard.internal." + domain, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"}},
 	} {
 		conn, err := (&tls.Dialer{Config: c}).DialContext(t.Context(), "tcp", address)
 		if err == nil {
@@ -182,7 +182,7 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 			t.Errorf("%s was let in", what)
 		}
 	}
-	plain, err := net.Dial("tcp", address) //nolint:noctx // a test's
+	plain, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,18 +194,32 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 	}
 }
 
-// TestRenewalInFlight: certificates live for seconds, and are renewed under calls and a stream that nothing disturbs.
+// TestRenewalInFlight: certificates live for seconds and are renewed ten times, and the authority's key once, under calls
+// and a stream that nothing disturbs.
 func TestRenewalInFlight(t *testing.T) {
-	a := authority(t, domain)
-	dir := t.TempDir()
+	t.Parallel()
+	const (
+		life     = 3 * time.Second
+		renewals = 10
+		callers  = 4
+	)
+	at, dir := t.TempDir(), t.TempDir()
+	a, err := ca.Open(at, domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ca.Open(at, domain) // another process
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range []string{"guard", "chat"} {
-		if err := a.Issue(dir, s, 4*time.Second); err != nil {
+		if err := a.Issue(dir, s, life); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var served sync.WaitGroup
-	served.Go(func() { _ = a.Serve(ctx, dir, []string{"guard", "chat"}, 4*time.Second, silent) })
+	served.Go(func() { _ = a.Serve(ctx, dir, []string{"guard", "chat"}, life, silent) })
 	t.Cleanup(func() { stop(); served.Wait() })
 	serials := sync.Map{}
 	var calls atomic.Int64
@@ -229,7 +243,7 @@ func TestRenewalInFlight(t *testing.T) {
 	address := hosted(t, openIdentity(t, dir, "guard"), h, h)
 	rt := dial(t, openIdentity(t, dir, "chat"), "guard", rpc.KindInternal, address)
 	streamed := make(chan int, 1)
-	until := time.Now().Add(9 * time.Second)
+	until := time.Now().Add(renewals * life / 2)
 	go func() {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guard/stream", nil)
 		if err != nil {
@@ -248,26 +262,37 @@ func TestRenewalInFlight(t *testing.T) {
 		}
 		streamed <- n
 	}()
-	for time.Now().Before(until) {
-		if status, body, err := get(t.Context(), rt, "guard"); err != nil || status != http.StatusOK || body != "ok" {
-			t.Fatalf("call %d: %d %q %v", calls.Load(), status, body, err)
-		}
-		calls.Add(1)
-		<-time.After(5 * time.Millisecond)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for time.Now().Before(until) {
+				if status, body, err := get(t.Context(), rt, "guard"); err != nil || status != http.StatusOK || body != "ok" {
+					t.Errorf("call %d: %d %q %v", calls.Load(), status, body, err)
+					return
+				}
+				calls.Add(1)
+				<-time.After(5 * time.Millisecond)
+			}
+		})
 	}
+	<-time.After(renewals * life / 4)
+	if err := b.Rotate(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
 	if n := <-streamed; n < 100 {
 		t.Errorf("the stream gave %d bytes (-1: it broke)", n)
 	}
 	n := 0
 	serials.Range(func(any, any) bool { n++; return true })
-	if n < 3 {
-		t.Errorf("%d certificates were seen in 9 s, of a life of 4 s", n)
+	if n < renewals-2 {
+		t.Errorf("%d certificates were seen, of %d", n, renewals)
 	}
 	t.Logf("%d calls over %d certificates", calls.Load(), n)
 }
 
 func TestAnExpiredCallerIsRefused(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	address := hosted(t, identity(t, a, "guard", time.Hour), says("internal"), says("public"))
 	rt := dial(t, identity(t, a, "chat", 1500*time.Millisecond), "guard", rpc.KindInternal, address)
 	if status, _, err := get(t.Context(), rt, "guard"); err != nil || status != http.StatusOK {
@@ -280,7 +305,7 @@ func TestAnExpiredCallerIsRefused(t *testing.T) {
 }
 
 func TestIdentityFiles(t *testing.T) {
-	a := authority(t, domain)
+	a := authority(t)
 	dir := t.TempDir()
 	open := func() error {
 		i, err := rpc.OpenIdentity(t.Context(), dir, "chat", domain, silent)
@@ -301,7 +326,7 @@ func TestIdentityFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := filepath.Join(dir, "chat", "svid.key")
-	if err := os.Chmod(key, 0o644); err != nil { //nolint:gosec // what is refused
+	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
@@ -328,8 +353,8 @@ func TestIdentityFiles(t *testing.T) {
 }
 
 func TestAServiceThatIsAwayIsAFault(t *testing.T) {
-	a := authority(t, domain)
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+	a := authority(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

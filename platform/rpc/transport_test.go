@@ -38,7 +38,8 @@ func overConnection(t *testing.T, h http.Handler) http.RoundTripper {
 	}
 	var plain http.Protocols
 	plain.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: h, Protocols: &plain, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	windows := &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 256 << 20, MaxConcurrentStreams: 4000}
+	server := &http.Server{Handler: h, Protocols: &plain, HTTP2: windows, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -46,7 +47,7 @@ func overConnection(t *testing.T, h http.Handler) http.RoundTripper {
 			t.Error(err)
 		}
 	}()
-	client := &http.Transport{Protocols: &plain}
+	client := &http.Transport{Protocols: &plain, HTTP2: windows}
 	t.Cleanup(func() {
 		client.CloseIdleConnections()
 		_ = server.Close()

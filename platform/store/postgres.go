@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"time"
 
@@ -37,12 +38,10 @@ func postgres(ctx context.Context, o Options) (*engine, error) {
 	c.MaxConns = int32(o.Readers) + 2 //nolint:gosec // small; the writer, and who listens for sagas
 	c.MinConns, c.MaxConnIdleTime = 0, idleConn
 	c.ConnConfig.ConnectTimeout = dialTimeout
-	for name, value := range map[string]string{
+	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
 		"application_name": "aran-" + o.Service, "timezone": "UTC", "search_path": "public", "default_transaction_isolation": "read committed",
 		"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "15s",
-	} {
-		c.ConnConfig.RuntimeParams[name] = value
-	}
+	})
 	pool, err := pgxpool.NewWithConfig(ctx, c)
 	if err != nil {
 		return nil, err
@@ -108,8 +107,7 @@ func checkServer(ctx context.Context, pool *pgxpool.Pool) error {
 
 // away reports whether the server could not be reached or was not in service: the same statement may work later.
 func away(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code[:2] {
 		case "08", "57": // connection exceptions, operator intervention
 			return pg.Code != queryCanceled

@@ -194,7 +194,7 @@ func (db *DB) Ping(ctx context.Context) error { return classify(db.read.PingCont
 func (db *DB) Close() error {
 	db.once.Do(func() { close(db.quit) })
 	<-db.idle
-	return db.engine.close()
+	return db.close()
 }
 
 // Rows and Row are what database/sql and a saga step's transaction have in common.

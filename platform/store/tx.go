@@ -83,8 +83,7 @@ func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) Row {
 
 // IsUnique reports whether a statement broke a uniqueness rule.
 func IsUnique(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code == uniqueViolation
 	}
 	var e *moderncsqlite.Error

@@ -48,9 +48,9 @@ const (
 )
 
 const (
-	look   = time.Second // between looks for a new key of the authority
+	look   = time.Second // between looks for a new key of the authority; a tenth of a certificate's life when that is less
 	retry  = 30 * time.Second
-	settle = 3 * time.Second // services look at what they trust every second: nobody signs with a new key before they did
+	settle = 3 * time.Second // or a quarter of a life: services look as often, and nobody signs with a new key before they did
 )
 
 // The files in a service's directory.
@@ -339,7 +339,7 @@ func (a *Authority) IssueAll(ctx context.Context, out string, services []string,
 	if err != nil {
 		return err
 	}
-	if changed && !sleep(ctx, min(settle, life*3/8)) {
+	if changed && !sleep(ctx, min(settle, life/4)) {
 		return ctx.Err()
 	}
 	return a.alone(func() error {
@@ -359,17 +359,18 @@ func (a *Authority) Serve(ctx context.Context, out string, services []string, li
 	}
 	for {
 		wait, failed := life/2, false
-		if err := a.IssueAll(ctx, out, services, life); err != nil && ctx.Err() == nil {
+		err := a.IssueAll(ctx, out, services, life)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to end
+		}
+		if err != nil {
 			log.LogAttrs(ctx, slog.LevelError, "certificates not renewed", slog.String("error", err.Error()))
 			wait, failed = min(life/10, retry), true
 		}
 		for until := time.Now().Add(wait); time.Now().Before(until) && (failed || !a.changed()); {
-			if !sleep(ctx, min(look, time.Until(until))) {
+			if !sleep(ctx, min(look, life/10, time.Until(until))) {
 				return nil
 			}
-		}
-		if ctx.Err() != nil {
-			return nil
 		}
 	}
 }

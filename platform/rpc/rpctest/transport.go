@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,8 @@ func Run(t *testing.T, open Open) {
 		"a handler that aborts leaves no whole answer":         abort,
 		"a panic before the first byte is an error":            panicFirst,
 		"a panic after the first byte leaves no whole answer":  panicLater,
-		"a writer does not run ahead of slow readers":          backPressure,
+		"a writer does not run ahead of 1,000 slow readers":    backPressure,
+		"questions that nobody reads hold up no others":        unread,
 		"both sides talk at once":                              duplex,
 		"an answer without a body":                             noBody,
 		"a handler may answer before it has read the question": earlyAnswer,
@@ -364,10 +366,13 @@ func panicFirst(t *testing.T, open Open) {
 
 func backPressure(t *testing.T, open Open) {
 	const (
-		readers = 50
-		chunk   = 64 << 10
-		whole   = 6 << 20 // more than any window
+		readers = 1000
+		chunk   = 16 << 10
+		whole   = 512 << 10 // more than any window
+		most    = 256 << 20 // of memory for all of them, with what the race detector adds
 	)
+	before := memory()
+	piece := strings.Repeat("x", chunk)
 	var begun sync.WaitGroup
 	begun.Add(readers)
 	ended := make(chan struct{}, readers)
@@ -375,7 +380,7 @@ func backPressure(t *testing.T, open Open) {
 		begun.Done()
 		defer func() { ended <- struct{}{} }()
 		for range whole / chunk {
-			if _, err := io.WriteString(w, strings.Repeat("x", chunk)); err != nil {
+			if _, err := io.WriteString(w, piece); err != nil {
 				return
 			}
 		}
@@ -394,6 +399,9 @@ func backPressure(t *testing.T, open Open) {
 		t.Fatalf("a handler wrote %d bytes to a reader that took %d", whole, 1<<10)
 	case <-time.After(300 * time.Millisecond):
 	}
+	if now := memory(); now > before+most {
+		t.Errorf("%d slow readers take %d MB", readers, (now-before)>>20)
+	}
 	var wg sync.WaitGroup
 	for _, b := range bodies {
 		wg.Go(func() {
@@ -405,6 +413,51 @@ func backPressure(t *testing.T, open Open) {
 	wg.Wait()
 	for range bodies {
 		<-ended
+	}
+}
+
+func memory() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse + m.StackInuse
+}
+
+// unread: handlers that wait with questions before them do not keep others from being asked.
+func unread(t *testing.T, open Open) {
+	const waiting, long = 40, 1 << 20
+	goOn := make(chan struct{})
+	rt := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Wait") != "" {
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+			<-goOn
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, n, err)
+	}))
+	ask := func(wait string) *http.Response {
+		req := request(t.Context(), t, io.MultiReader(strings.NewReader(strings.Repeat("q", long)))) // its length is not known
+		req.Header.Set("X-Wait", wait)
+		return send(t, rt, req)
+	}
+	var before []*http.Response
+	for range waiting {
+		before = append(before, ask("yes"))
+	}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if b, err := io.ReadAll(ask("").Body); err != nil || string(b) != fmt.Sprint(long, nil) {
+			t.Errorf("%q %v", b, err)
+		}
+	}()
+	happens(t, answered, "a question is answered while others wait")
+	close(goOn)
+	for _, res := range before {
+		if b, err := io.ReadAll(res.Body); err != nil || string(b) != fmt.Sprint(long, nil) {
+			t.Errorf("one that waited: %q %v", b, err)
+		}
 	}
 }
 

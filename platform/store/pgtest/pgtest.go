@@ -36,7 +36,7 @@ type Server struct {
 func Start(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, bin: find(tb), port: freePort(tb)}
-	dir, err := os.MkdirTemp("", "aran-pg-") // not tb.TempDir: the server's user must reach it
+	dir, err := os.MkdirTemp("", "aran-pg-") //nolint:usetesting // the server's user must reach it, who cannot enter tb.TempDir
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -101,8 +101,15 @@ func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP) // so that no child is born meanwhile
+	pids := s.pids()
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 	<-s.done
+	for _, pid := range pids[1:] {
+		awaitEnd(pid)
+	}
 	_ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid")) // its children are gone too: nothing holds the files
 }
 
@@ -114,15 +121,32 @@ func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 // signal reaches the children too: each is the leader of a session of its own.
 func (s *Server) signal(sig syscall.Signal) {
+	for _, pid := range s.pids() {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+// pids are the server's process and then its children.
+func (s *Server) pids() []int {
 	pids := []int{s.cmd.Process.Pid}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pids[0], pids[0]))
-	for _, f := range strings.Fields(string(children)) {
+	for f := range strings.FieldsSeq(string(children)) {
 		if pid, err := strconv.Atoi(f); err == nil {
 			pids = append(pids, pid)
 		}
 	}
-	for _, pid := range pids {
-		_ = syscall.Kill(pid, sig)
+	return pids
+}
+
+// awaitEnd waits until a process holds nothing any more: it is gone, or only its name is left.
+func awaitEnd(pid int) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
 	}
 }
 

@@ -338,9 +338,9 @@ func (p *platform) zones(t *testing.T) {
 		{"guard", "audit", false},
 		{"authority", "user", false},
 	} {
-		_, err := docker(t.Context(), "run", "--rm", "--network", "container:"+p.id(t, c.from), "test/engine-base:local", "wget", "-q", "-T", "3", "-O", "/dev/null", "http://"+c.to+":1/")
+		_, err := docker(t.Context(), "run", "--rm", "--network", "container:"+p.id(t, c.from), "test/postgres:local", "psql", "-X", "connect_timeout=3 port=1 host="+c.to)
 		found := err != nil && strings.Contains(err.Error(), "refused")
-		unknown := err != nil && strings.Contains(err.Error(), "bad address")
+		unknown := err != nil && strings.Contains(err.Error(), "could not translate host name")
 		if found != c.meet || unknown == c.meet {
 			t.Errorf("%s looks for %s: %v; they should meet: %v", c.from, c.to, err, c.meet)
 		}

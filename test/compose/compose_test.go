@@ -338,7 +338,7 @@ func (p *platform) zones(t *testing.T) {
 		{"guard", "audit", false},
 		{"authority", "user", false},
 	} {
-		_, err := docker(t.Context(), "run", "--rm", "--network", "container:"+p.id(t, c.from), "test/postgres:local", "psql", "-X", "connect_timeout=3 port=1 host="+c.to)
+		_, err := docker(t.Context(), "run", "--rm", "-e", "RES_OPTIONS=timeout:1 attempts:1", "--network", "container:"+p.id(t, c.from), "test/postgres:local", "psql", "-X", "connect_timeout=3 port=1 host="+c.to)
 		found := err != nil && strings.Contains(err.Error(), "refused")
 		unknown := err != nil && strings.Contains(err.Error(), "could not translate host name")
 		if found != c.meet || unknown == c.meet {

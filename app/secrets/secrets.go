@@ -147,7 +147,7 @@ func Put(path string, r io.Reader) error {
 }
 
 // password reads one, or makes it: 256 random bits.
-func password(path string, renew bool) (string, error) { //nolint:revive // whether what is there counts
+func password(path string, renew bool) (string, error) {
 	b, err := os.ReadFile(path) //nolint:gosec // the operator's own path
 	switch {
 	case err == nil && len(b) > 0 && !renew:

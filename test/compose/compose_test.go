@@ -94,9 +94,9 @@ func (p *platform) trim(t *testing.T) {
 	if err := yaml.UnmarshalWithOptions(b, &f, yaml.AllowDuplicateMapKey()); err != nil {
 		t.Fatal(err)
 	}
-	services := f["services"].(map[string]any) //nolint:errcheck,forcetypeassert // ours; a panic says enough
+	services := f["services"].(map[string]any) //nolint:forcetypeassert // ours; a panic says enough
 	for name, s := range services {
-		c := s.(map[string]any) //nolint:errcheck,forcetypeassert // ours
+		c := s.(map[string]any) //nolint:forcetypeassert // ours
 		delete(c, "build")      // the images are there
 		if slices.Contains(coming(), name) && !slices.Contains(app.Names(), name) {
 			delete(services, name)
@@ -137,8 +137,8 @@ func (p *platform) compose(ctx context.Context, t *testing.T, args ...string) {
 		program = other
 	}
 	args = append([]string{"--project-name", project, "--file", p.file, "--project-directory", harness.Root()}, args...)
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // ours
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), p.env...) //nolint:forbidigo // what programs find
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
 	}
@@ -146,7 +146,7 @@ func (p *platform) compose(ctx context.Context, t *testing.T, args ...string) {
 
 func docker(ctx context.Context, args ...string) (string, error) {
 	var out, fail bytes.Buffer
-	cmd := exec.CommandContext(ctx, "docker", args...) //nolint:gosec // ours
+	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.Stdout, cmd.Stderr = &out, &fail
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, fail.String())
@@ -226,7 +226,7 @@ func (p *platform) read(t *testing.T, service, path string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "f")
 	mustDocker(t, "cp", p.id(t, service)+":"+path, to)
-	b, err := os.ReadFile(to) //nolint:gosec // ours
+	b, err := os.ReadFile(to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func (p *platform) logs(t *testing.T) {
 		if err != nil || id == "" {
 			continue
 		}
-		out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "docker", "logs", "--tail", "25", id).CombinedOutput() //nolint:gosec // ours
+		out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "docker", "logs", "--tail", "25", id).CombinedOutput()
 		t.Logf("== %s %v\n%s", n, err, out)
 	}
 }

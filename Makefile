@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills security release clean tools bench-spine bench-embed bench-vector
+.PHONY: help up build generate check test unit journey kills security release clean tools images compose-test bench-spine bench-embed bench-vector
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,14 @@ bench-embed: ## the encoder: texts per CPU-second
 bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
 	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \
 	go test -run '^$$' -bench . -timeout 20m ./platform/vector
+
+images: build ## container images aran and aran-engine, tagged local, from the programs in bin/
+	@deploy/compose/rootfs bin bin/image
+	docker build -q -t aran:local -f deploy/compose/prebuilt.Dockerfile --target aran bin/image
+	docker build -q -t aran-engine:local -f deploy/compose/prebuilt.Dockerfile --target engine $(if $(ENGINE_BASE),--build-arg ENGINE_BASE=$(ENGINE_BASE)) bin/image
+
+compose-test: build ## the platform as containers: start, a user's way, each one killed once (needs root for a Docker engine)
+	@test/suite compose-test 5 test/compose/run
 
 release: ## a tagged version in dist/<tag>/
 	@test/release

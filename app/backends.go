@@ -112,13 +112,19 @@ func (a *App) openBus(ctx context.Context) error {
 	return a.holdLeases(ctx, r)
 }
 
-// trimBus keeps the remote streams small; the first service here lends its name.
+// recorder has seen every event when its own consumer has: it may remove what everybody is done with.
+const recorder = "audit"
+
+// trimBus keeps the remote streams small, where the recorder runs.
 func (a *App) trimBus(ctx context.Context, r *bus.Remote) {
+	if !a.here(recorder) {
+		return
+	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := r.Trim(life, a.rows[0].name); err != nil {
+		if err := r.Trim(life, recorder); err != nil {
 			a.log.LogAttrs(life, slog.LevelWarn, "bus not trimmed", slog.String("error", err.Error()))
 		}
 	}()

@@ -2,8 +2,13 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"strings"
+	"time"
 )
 
 // Levels of findings.
@@ -36,4 +41,29 @@ func Examine(_ context.Context, cfg *Config) []Finding {
 	}
 	out = append(out, Finding{Good, modelLines(cfg)[0]})
 	return out
+}
+
+const readyTimeout = 3 * time.Second
+
+// AskReady asks the process with these settings, at its operator address, whether it is ready; the error says what is not.
+func AskReady(ctx context.Context, cfg *Config) error {
+	if cfg.Watch.Listen == "" {
+		return errors.New("watch.listen is empty: nobody can be asked")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cfg.Watch.Listen+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	if res.StatusCode == http.StatusOK {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+	return errors.Join(fmt.Errorf("not ready: %s", strings.TrimSpace(string(b))), err)
 }

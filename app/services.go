@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"aran/app/secrets"
+	"aran/platform/bus"
 	"aran/platform/fault"
 	"aran/platform/rpc"
 )
@@ -83,6 +85,29 @@ func Known(names []string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// Parties lists what services need at the stores that they share with other processes; no names mean all of them.
+func Parties(names []string) ([]secrets.Party, error) {
+	names, err := Known(names)
+	if err != nil {
+		return nil, err
+	}
+	var out []secrets.Party
+	for _, s := range table() {
+		if !slices.Contains(names, s.name) {
+			continue
+		}
+		p := secrets.Party{Name: s.name, Stores: s.stores, Edge: s.fronts}
+		switch {
+		case s.name == recorder:
+			p.Roles = []bus.Role{bus.RoleRecorder}
+		case s.fronts: // the administrator's commands arrive there
+			p.Roles = []bus.Role{bus.RoleReplayer}
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // callers lists who may call the Internal handler of a service.

@@ -36,9 +36,10 @@ func commands() []command {
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
 		{"model", "list|pull|verify", "models in the cache", model},
 		{"audit", "verify|export|proof", "check the log of decisions, also offline", audit},
+		{"secrets", "make|check|put", "passwords, keyrings and certificates of services in different processes", confidences},
 		{"config", "check|print|docs", "settings", settings},
 		{"ca", "serve|issue|rotate", "certificates for services in several processes", authority},
-		{"doctor", "[--data DIR] [--config FILE]", "what is unsafe or missing here", doctor},
+		{"doctor", "[--data DIR] [--config FILE] [--ready]", "what is unsafe or missing here", doctor},
 		{"version", "", "this program's version", printVersion},
 	}
 }

@@ -68,7 +68,7 @@ const (
 )
 
 func (r *Remote) dial(service string, opts ...nats.Option) (*nats.Conn, error) {
-	opts = append(opts, nats.Name(service), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.Timeout(dialTimeout),
+	opts = append(opts, nats.Name(service), nats.CustomInboxPrefix(inbox(service)), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.Timeout(dialTimeout),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/2, reconnectWait), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2))
 	if r.o.Login != nil {
 		password, err := r.o.Login(service)

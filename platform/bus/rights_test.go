@@ -1,0 +1,122 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"aran/platform/bus"
+	"aran/platform/secret"
+)
+
+const busPassword = "only for this test"
+
+// guarded is a server on which each service has a user with its rights, and no other. More is what all may publish besides.
+func guarded(t *testing.T, dir string, roles map[string][]bus.Role, more ...string) (bus.Hub, string) {
+	t.Helper()
+	c := newCluster(t, dir, 1)
+	c.stop(0)
+	for service, does := range roles {
+		r := bus.RightsOf(service, does...)
+		c.options[0].Users = append(c.options[0].Users, &server.User{Username: service, Password: busPassword, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: append(r.Publish, more...)}, Subscribe: &server.SubjectPermission{Allow: r.Subscribe},
+		}})
+	}
+	c.start(t, 0)
+	hub, err := bus.OpenRemote(bus.RemoteOptions{
+		URL: c.url(), Login: func(string) (secret.String, error) { return secret.New(busPassword), nil }, Log: quiet,
+	})
+	must(t, err)
+	return hub, c.url()
+}
+
+func TestRights(t *testing.T) {
+	dir := t.TempDir()
+	hub, url := guarded(t, dir, map[string][]bus.Role{"farm": nil, "shop": {bus.RoleReplayer}, "log": {bus.RoleRecorder}})
+	farm := openDB(t, dir, "farm")
+	must(t, connect(t, hub, "farm").Relay(t.Context(), farm, false))
+	emit(t, farm, "aran.farm.grown.v1", "", 1)
+
+	as := map[string]*nats.Conn{}
+	for _, who := range []string{"farm", "shop", "log"} {
+		nc, err := nats.Connect(url, nats.UserInfo(who, busPassword), nats.CustomInboxPrefix("_INBOX_"+who))
+		must(t, err)
+		t.Cleanup(nc.Close)
+		as[who] = nc
+	}
+	stream := func(who string) jetstream.Stream {
+		js, err := jetstream.New(as[who])
+		must(t, err)
+		s, err := js.Stream(t.Context(), "ARAN")
+		must(t, err)
+		return s
+	}
+	until(t, "the event is kept", func() bool {
+		info, err := stream("log").Info(t.Context())
+		return err == nil && info.State.Msgs == 1
+	})
+	short := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(t.Context(), 300*time.Millisecond)
+	}
+
+	for _, c := range []struct {
+		what    string
+		try     func(ctx context.Context) error
+		refused bool
+	}{
+		{"a service speaks in another's name", func(ctx context.Context) error { return publish(ctx, as["farm"], "aran.shop.sold.v1") }, true},
+		{"a service speaks in its own name", func(ctx context.Context) error { return publish(ctx, as["shop"], "aran.shop.sold.v1") }, false},
+		{"a plain service empties the stream", func(ctx context.Context) error { return stream("farm").Purge(ctx) }, true},
+		{"a plain service replays for others", func(ctx context.Context) error { return publish(ctx, as["farm"], "aran_retry.shop_count") }, true},
+		{"the replayer replays", func(ctx context.Context) error { return publish(ctx, as["shop"], "aran_retry.shop_count") }, false},
+		{"a service deletes the stream", func(ctx context.Context) error {
+			js, err := jetstream.New(as["log"])
+			must(t, err)
+			return js.DeleteStream(ctx, "ARAN")
+		}, true},
+		{"the recorder trims", func(ctx context.Context) error { return stream("log").Purge(ctx, jetstream.WithPurgeSequence(1)) }, false},
+	} {
+		ctx, cancel := short()
+		err := c.try(ctx)
+		cancel()
+		if (err != nil) != c.refused {
+			t.Errorf("%s: %v; refused must be %v", c.what, err, c.refused)
+		}
+	}
+
+	// Nobody hears what is answered to another.
+	failed := make(chan error, 1)
+	spy, err := nats.Connect(url, nats.UserInfo("shop", busPassword), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}))
+	must(t, err)
+	defer spy.Close()
+	for _, subject := range []string{"_INBOX_farm.>", ">", "aran.>"} {
+		_, err := spy.SubscribeSync(subject)
+		must(t, err)
+		must(t, spy.Flush())
+		select {
+		case err := <-failed:
+			t.Logf("%s: %v", subject, err)
+		case <-time.After(5 * time.Second):
+			t.Errorf("a service may listen to %s", subject)
+		}
+	}
+}
+
+// publish waits for the stream's word that it keeps the message.
+func publish(ctx context.Context, nc *nats.Conn, subject string) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	_, err = js.Publish(ctx, subject, []byte("{}"))
+	return err
+}

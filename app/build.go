@@ -30,6 +30,8 @@ import (
 	"aran/service/guard"
 	"aran/service/infer"
 	"aran/service/infer/minilm"
+	"aran/service/notify"
+	"aran/service/recommend"
 	"aran/service/search"
 	"aran/service/user"
 )
@@ -166,6 +168,26 @@ func buildAudit(ctx context.Context, p *parts) (instance, error) {
 	return instance{s.Public(), nil, s.Start, s.Stop}, nil
 }
 
+func buildNotify(ctx context.Context, p *parts) (instance, error) {
+	db, err := p.store(ctx, notify.Migrations)
+	if err != nil {
+		return instance{}, err
+	}
+	conn, err := p.bus(ctx, db)
+	if err != nil {
+		return instance{}, err
+	}
+	box, err := p.box(ctx)
+	if err != nil {
+		return instance{}, err
+	}
+	s, err := notify.New(p.app.cfg.Notify, notify.Deps{DB: db, Bus: conn, Box: box, Server: p.server, Log: p.log, Health: p.app.health})
+	if err != nil {
+		return instance{}, err
+	}
+	return instance{s.Public(), nil, s.Start, s.Stop}, nil
+}
+
 func buildInfer(ctx context.Context, p *parts) (instance, error) {
 	db, err := p.store(ctx, infer.Migrations)
 	if err != nil {
@@ -229,6 +251,25 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 		func(ctx context.Context) error { return errors.Join(sagas.Launch(ctx), s.Start(ctx)) },
 		func(ctx context.Context) error { return errors.Join(s.Stop(ctx), sagas.Stop(ctx)) },
 	}, nil
+}
+
+func buildRecommend(ctx context.Context, p *parts) (instance, error) {
+	db, err := p.store(ctx, recommend.Migrations)
+	if err != nil {
+		return instance{}, err
+	}
+	if _, err := p.bus(ctx, db); err != nil {
+		return instance{}, err
+	}
+	box, err := p.box(ctx)
+	if err != nil {
+		return instance{}, err
+	}
+	s, err := recommend.New(p.app.cfg.Recommend, recommend.Deps{DB: db, Box: box, Server: p.server, Log: p.log, Health: p.app.health})
+	if err != nil {
+		return instance{}, err
+	}
+	return instance{s.Public(), nil, s.Start, s.Stop}, nil
 }
 
 func buildChat(ctx context.Context, p *parts) (instance, error) {

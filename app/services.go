@@ -42,9 +42,11 @@ func table() []service {
 	return []service{
 		{name: identity, stores: true, build: buildUser},
 		{name: "audit", stores: true, build: buildAudit},
+		{name: "notify", stores: true, build: buildNotify},
 		{name: "infer", stores: true, build: buildInfer},
 		{name: "guard", stores: true, calls: []string{"infer"}, build: buildGuard},
 		{name: "search", stores: true, calls: []string{"guard", "infer"}, build: buildSearch},
+		{name: "recommend", stores: true, build: buildRecommend},
 		{name: "chat", stores: true, calls: []string{"search", "guard", "infer"}, build: buildChat},
 		{name: "gateway", calls: []string{}, fronts: true, build: buildGateway},
 	}

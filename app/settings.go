@@ -19,27 +19,31 @@ import (
 	"aran/service/guard"
 	"aran/service/infer"
 	"aran/service/infer/registry"
+	"aran/service/notify"
+	"aran/service/recommend"
 	"aran/service/search"
 	"aran/service/user"
 )
 
 // Config holds every section of aran.yaml.
 type Config struct {
-	Data    DataConfig
-	Store   StoreConfig
-	Bus     BusConfig
-	Redis   redis.Config
-	Limit   limit.Config
-	Mesh    MeshConfig
-	Client  ClientConfig
-	Watch   watch.Config
-	Gateway gateway.Config
-	User    user.Config
-	Chat    chat.Config
-	Search  search.Config
-	Guard   guard.Config
-	Infer   infer.Config
-	Audit   audit.Config
+	Data      DataConfig
+	Store     StoreConfig
+	Bus       BusConfig
+	Redis     redis.Config
+	Limit     limit.Config
+	Mesh      MeshConfig
+	Client    ClientConfig
+	Watch     watch.Config
+	Gateway   gateway.Config
+	User      user.Config
+	Chat      chat.Config
+	Search    search.Config
+	Recommend recommend.Config
+	Guard     guard.Config
+	Infer     infer.Config
+	Audit     audit.Config
+	Notify    notify.Config
 }
 
 // DataConfig says where everything is kept.
@@ -59,7 +63,7 @@ func Default() *Config {
 	return &Config{
 		Data: DataConfig{Dir: "./aran-data"}, Bus: BusConfig{Replicas: 1}, Redis: redis.Default(), Limit: limit.Default(), Mesh: MeshConfig{TrustDomain: "aran.local"},
 		Watch: watch.Default(), Gateway: gateway.Default(), User: user.Default(), Chat: chat.Default(),
-		Search: search.Default(), Guard: guard.Default(), Infer: infer.Default(), Audit: audit.Default(),
+		Search: search.Default(), Recommend: recommend.Default(), Guard: guard.Default(), Infer: infer.Default(), Audit: audit.Default(), Notify: notify.Default(),
 	}
 }
 
@@ -76,9 +80,11 @@ func (c *Config) Sections() []config.Section {
 		{Name: "user", Doc: "Accounts, sessions and API keys.", Into: &c.User},
 		{Name: "chat", Doc: "Model providers and how answers are made.", Into: &c.Chat},
 		{Name: "search", Doc: "Documents and finding passages.", Into: &c.Search},
+		{Name: "recommend", Doc: "What users did, and what is recommended to them.", Into: &c.Recommend},
 		{Name: "guard", Doc: "What is blocked, redacted and flagged.", Into: &c.Guard},
 		{Name: "infer", Doc: "Local models.", Into: &c.Infer},
 		{Name: "audit", Doc: "The log of decisions.", Into: &c.Audit},
+		{Name: "notify", Doc: "Webhooks: how receivers outside are told.", Into: &c.Notify},
 		{Name: "watch", Doc: "Logs, metrics, traces and the operator's address.", Into: &c.Watch},
 		{Name: "client", Doc: "For the commands that call a running platform.", Into: &c.Client},
 	}

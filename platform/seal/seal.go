@@ -166,6 +166,16 @@ func (b *Box) Pseudonym(ctx context.Context, subject string) (string, error) {
 	return k.pseudonym, nil
 }
 
+// Known is Pseudonym for who only looks: it makes none. Empty: nothing was ever sealed for, or named after, this subject.
+// An erased one is the fault of Open.
+func (b *Box) Known(ctx context.Context, subject string) (string, error) {
+	k, err := b.load(ctx, subject)
+	if errors.Is(err, errUnknown) {
+		return "", nil
+	}
+	return k.pseudonym, err
+}
+
 // Erase destroys the subject's key and remembers that it did: the subject cannot be sealed for again. Erasing
 // twice, or a subject that was never seen, is no error.
 func (b *Box) Erase(ctx context.Context, subject string) error {

@@ -15,6 +15,7 @@ type Config struct {
 	TLSKey          string        `yaml:"tls_key" doc:"file of its private key (PEM)"`
 	UnsafePlainHTTP bool          `yaml:"unsafe_plain_http" doc:"allow plain HTTP outside loopback: credentials travel in the clear"`
 	AllowOrigins    []string      `yaml:"allow_origins" doc:"origins of web pages that may call the API (CORS); none: no page may"`
+	TrustedProxies  []string      `yaml:"trusted_proxies" doc:"addresses or networks (CIDR) of balancers in front, whose X-Forwarded-For is believed; none: nobody's is"`
 	ReadTimeout     time.Duration `yaml:"read_timeout" doc:"for a request's header and body to arrive"`
 	WriteTimeout    time.Duration `yaml:"write_timeout" doc:"for one write to a client that does not read"`
 	RequestTimeout  time.Duration `yaml:"request_timeout" doc:"for a whole answer, streams included"`
@@ -65,7 +66,8 @@ func (c Config) Check() error {
 	case c.MaxBody < 1<<20:
 		return fmt.Errorf("gateway.max_body_bytes %d: use 1048576 or more", c.MaxBody)
 	}
-	return nil
+	_, err = proxiesOf(c.TrustedProxies)
+	return err
 }
 
 func loopback(host string) bool {

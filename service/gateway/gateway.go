@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -50,18 +51,19 @@ type Deps struct {
 
 // Service is the edge. Safe for concurrent use.
 type Service struct {
-	cfg      Config
-	d        Deps
-	log      *slog.Logger
-	routes   []route
-	breakers map[string]*breaker.Breaker
-	proxies  map[string]http.Handler
-	trusted  *cache.Cache[credentialKey, principal]
-	refused  *cache.Cache[credentialKey, *fault.Error]
-	slots    chan struct{}
-	perKey   concurrency
-	forgot   atomic.Uint64 // revocations so far: what was asked before one is not remembered after it
-	meters   meters
+	cfg       Config
+	d         Deps
+	log       *slog.Logger
+	routes    []route
+	breakers  map[string]*breaker.Breaker
+	proxies   map[string]http.Handler
+	trusted   *cache.Cache[credentialKey, principal]
+	refused   *cache.Cache[credentialKey, *fault.Error]
+	slots     chan struct{}
+	perKey    concurrency
+	balancers []netip.Prefix // in front, whose word on addresses is taken
+	forgot    atomic.Uint64  // revocations so far: what was asked before one is not remembered after it
+	meters    meters
 }
 
 type meters struct {
@@ -83,6 +85,9 @@ func New(cfg Config, d Deps) (*Service, error) {
 		breakers: map[string]*breaker.Breaker{}, proxies: map[string]http.Handler{}, perKey: concurrency{n: map[string]int{}, max: cfg.MaxPerKey},
 	}
 	var err error
+	if s.balancers, err = proxiesOf(cfg.TrustedProxies); err != nil {
+		return nil, err
+	}
 	m := otel.Meter("aran/service/gateway")
 	if s.meters.requests, err = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s")); err != nil {
 		return nil, err
@@ -169,9 +174,10 @@ func owners() map[string]string {
 		"/api/v1/accounts": "user", "/api/v1/sessions": "user", "/api/v1/me": "user", "/api/v1/tenants": "user", "/api/v1/keys": "user",
 		"/.well-known/jwks.json": "user",
 		"/api/v1/collections":    "search",
-		"/api/v1/guard":          "guard",
-		"/api/v1/models":         "infer",
-		"/api/v1/audit":          "audit",
+		"/api/v1/items":          "recommend", "/api/v1/interactions": "recommend", "/api/v1/recommendations": "recommend",
+		"/api/v1/guard":  "guard",
+		"/api/v1/models": "infer",
+		"/api/v1/audit":  "audit",
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := uuid.Must(uuid.NewV7()).String()
+		from := client(r, s.balancers)
 		// What only services may say is not taken from outside.
 		for h := range r.Header {
 			if strings.HasPrefix(h, "Aran-") || strings.HasPrefix(h, "X-Forwarded-") || h == "Forwarded" || h == "Traceparent" || h == "Tracestate" || h == "Baggage" {
@@ -40,6 +41,7 @@ func (s *Service) Handler() http.Handler {
 		defer span.End()
 		ctx = rpc.WithRequestID(ctx, id)
 		r = r.WithContext(ctx)
+		r.RemoteAddr = from
 		rec := &recorder{ResponseWriter: w, timeout: s.cfg.WriteTimeout, c: http.NewResponseController(w)}
 		r.Body = newTimedBody(r.Body, rec.c, s.cfg.ReadTimeout)
 		s.headers(rec, r, id)

@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// proxiesOf reads addresses and networks.
+func proxiesOf(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, e := netip.ParseAddr(text)
+			if e != nil {
+				return nil, fmt.Errorf("gateway.trusted_proxies %q: use an address or a network, as 10.0.0.7 or 10.0.0.0/24", text)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// client is the address of whoever asks, as RemoteAddr has it: behind balancers that are trusted, the last address of
+// X-Forwarded-For that is none of theirs. What stands before it anyone may have written.
+func client(r *http.Request, trusted []netip.Prefix) string {
+	at := func(text string) (netip.Addr, bool) {
+		a, err := netip.ParseAddr(strings.TrimSpace(text))
+		return a.Unmap().WithZone(""), err == nil
+	}
+	ours := func(a netip.Addr) bool {
+		for _, p := range trusted {
+			if p.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	if a, ok := at(host); !ok || !ours(a) {
+		return r.RemoteAddr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		a, ok := at(hops[i])
+		if !ok {
+			break
+		}
+		if !ours(a) {
+			return net.JoinHostPort(a.String(), "0")
+		}
+	}
+	return r.RemoteAddr
+}

@@ -62,8 +62,9 @@ bench-embed: ## the encoder: texts per CPU-second
 bench-shapes: build ## the same load on one process, two replicas and nine services; what a hop costs
 	@go test -tags $(TAGS) -run '^$$' -bench Shapes -benchtime 1x -timeout 30m ./test/bench/shapes
 
-bench-vector: ## nearest neighbours
-	@go test -run '^$$' -bench . ./platform/vector
+bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
+	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \
+	go test -run '^$$' -bench . -timeout 20m ./platform/vector
 
 release: ## a tagged version in dist/<tag>/
 	@test/release

@@ -17,6 +17,7 @@ import (
 	"aran/platform/seal"
 	"aran/platform/secret"
 	"aran/service/audit/ledger"
+	"aran/service/search"
 )
 
 // StoreConfig says where the services' databases are.
@@ -70,6 +71,9 @@ func (c *Config) checkBackends() error {
 	}
 	if c.Store.URL != "" && c.Bus.URL == "" {
 		return errors.New("store.url is set and bus.url is not: replicas that share databases must share the bus; set bus.url to a NATS server")
+	}
+	if c.Search.Vectors == search.VectorsPgvector && c.Store.URL == "" {
+		return errors.New("search.vectors is pgvector and store.url is not set: pgvector is an extension of PostgreSQL; set store.url, or search.vectors to memory")
 	}
 	return nil
 }

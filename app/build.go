@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -302,9 +304,9 @@ func buildGateway(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
-	routes, err := openapi.Routes()
-	if err != nil {
-		return instance{}, err
+	routes := map[string][]rpc.Route{}
+	if err := json.Unmarshal(openapi.Routes, &routes); err != nil {
+		return instance{}, fmt.Errorf("api/openapi/routes.json: %w", err)
 	}
 	upstreams := map[string]gateway.Upstream{}
 	for name, served := range routes {

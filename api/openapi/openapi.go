@@ -4,27 +4,14 @@
 // services behind it.
 package openapi
 
-import (
-	_ "embed"
-	"encoding/json"
-	"fmt"
-
-	"aran/platform/rpc"
-)
+import _ "embed"
 
 // Document is the OpenAPI 3.1 document.
 //
 //go:embed openapi.json
 var Document []byte
 
+// Routes are the public routes by service, in JSON: {"chat": [{"method", "pattern", "access", "max_body"}]}.
+//
 //go:embed routes.json
-var routes []byte
-
-// Routes lists the public routes by service.
-func Routes() (map[string][]rpc.Route, error) {
-	var out map[string][]rpc.Route
-	if err := json.Unmarshal(routes, &out); err != nil {
-		return nil, fmt.Errorf("routes.json: %w", err)
-	}
-	return out, nil
-}
+var Routes []byte

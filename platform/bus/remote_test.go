@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"aran/platform/bus"
 	"aran/platform/fault"
@@ -101,6 +104,22 @@ func (c *cluster) url() string {
 	return strings.Join(urls, ",")
 }
 
+// clean forgets all that is kept, so that a cluster serves several tests.
+func (c *cluster) clean(t *testing.T) {
+	t.Helper()
+	nc, err := nats.Connect(c.url())
+	must(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	must(t, err)
+	for _, s := range []string{"ARAN", "ARAN_DEAD"} {
+		until(t, "the stream is gone", func() bool {
+			err := js.DeleteStream(t.Context(), s)
+			return err == nil || errors.Is(err, jetstream.ErrStreamNotFound)
+		})
+	}
+}
+
 func (c *cluster) hub(t *testing.T) *bus.Remote {
 	t.Helper()
 	r, err := bus.OpenRemote(bus.RemoteOptions{URL: c.url(), Replicas: len(c.nodes), Log: quiet})
@@ -110,6 +129,7 @@ func (c *cluster) hub(t *testing.T) *bus.Remote {
 
 // TestAHubThatIsAway: at the start and later, what was acknowledged arrives once it is there.
 func TestAHubThatIsAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := newCluster(t, dir, 1)
 	c.stop(0)
@@ -159,6 +179,7 @@ func TestAHubThatIsAway(t *testing.T) {
 // TestAHubThatForgotEverything comes back with empty files: streams and subscriptions are made again, and what the
 // outbox still keeps is sent again.
 func TestAHubThatForgotEverything(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := newCluster(t, dir, 1)
 	hub := c.hub(t)
@@ -179,37 +200,8 @@ func TestAHubThatForgotEverything(t *testing.T) {
 	}
 }
 
-// TestAClusterLosesANode while events flow.
-func TestAClusterLosesANode(t *testing.T) {
-	dir := t.TempDir()
-	c := newCluster(t, dir, 3)
-	hub := c.hub(t)
-	farm, shop := openDB(t, dir, "farm"), openDB(t, dir, "shop")
-	sender, receiver := connect(t, hub, "farm"), connect(t, hub, "shop")
-	must(t, receiver.Subscribe(t.Context(), bus.Work{Name: "count", Types: []string{"aran.farm.>"}, DB: shop, Handle: note}))
-	must(t, sender.Relay(t.Context(), farm, false))
-	n := 0
-	for round := range 3 { // each node goes once, so also the leaders
-		for range 20 {
-			n++
-			emit(t, farm, "aran.farm.grown.v1", "", n)
-		}
-		c.stop(round)
-		for range 20 {
-			n++
-			emit(t, farm, "aran.farm.grown.v1", "", n)
-		}
-		until(t, "two nodes carry on", func() bool { return len(effects(t, shop)) >= n })
-		c.start(t, round)
-		until(t, "the node has caught up", func() bool { return c.nodes[round].JetStreamIsCurrent() })
-	}
-	drained(t, sender, receiver)
-	if got := len(effects(t, shop)); got != n {
-		t.Errorf("%d effects of %d events", got, n)
-	}
-}
-
 func TestLease(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, t.TempDir(), 1)
 	hub := c.hub(t)
 	fatal := func(err error) { t.Errorf("the lease was lost: %v", err) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -38,12 +39,16 @@ func gated(e *saga.Engine, inside chan<- string, gate <-chan struct{}) *saga.Sag
 		if err := effect(r, "a"); err != nil {
 			return err
 		}
-		_, err := saga.Do(r, "wait", func(context.Context) (int, error) {
+		_, err := saga.Do(r, "wait", func(ctx context.Context) (int, error) {
 			if inside != nil {
 				inside <- r.ID
 			}
-			<-gate
-			return 1, nil
+			select {
+			case <-gate:
+				return 1, nil
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
 		})
 		return errors.Join(err, effect(r, "b"))
 	})
@@ -150,10 +155,11 @@ func handedOver(t *testing.T, url string) {
 	}
 }
 
-// upgraded: 100 runs of the former definitions are pending when the new program starts.
-func upgraded(t *testing.T, url string) {
+// upgraded: 100 runs of the former definitions are pending when the new program starts, which has changed a step and
+// keeps the former definition for them.
+func upgraded(t *testing.T, at string) {
 	const pending = 100
-	_, old := open2(t, url)
+	db, old := open2(t, at)
 	inside := make(chan string, pending)
 	s := gated(old, inside, make(chan struct{}))
 	launch(t, old)
@@ -165,19 +171,26 @@ func upgraded(t *testing.T, url string) {
 	for range 8 { // as many as work at once
 		<-inside
 	}
-	saga.Silence(old)
-	db, e := openVersion(t, url, "2", "1")
+	if db.Shared() {
+		saga.Silence(old) // it hangs, and is never heard of again
+	} else {
+		stop(t, db, old) // a file has one process at a time
+	}
+	db, e := openVersion(t, at, "2", "1")
 	saga.Hurry(e)
 	defer stop(t, db, e)
-	again := gated(e, nil, passed())
-	saga.Define(e, "new", func(r *saga.Run, _ string) error { return effect(r, "new") })
+	former := gated(e, nil, passed())
+	now := saga.Define(e, "gated-2", func(r *saga.Run, _ string) error { return errors.Join(effect(r, "new"), effect(r, "b")) })
 	launch(t, e)
 	cancel()
 	wg.Wait()
 	for i := range pending { // what the old one could not take is asked for again, as services do
-		if err := again.Start(t.Context(), fmt.Sprint("r", i), ""); err != nil {
+		if err := former.Start(t.Context(), fmt.Sprint("r", i), ""); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := now.Start(t.Context(), "n", ""); err != nil {
+		t.Fatal(err)
 	}
 	for i := range pending {
 		await(t, e, fmt.Sprint("r", i), saga.Done)
@@ -185,6 +198,18 @@ func upgraded(t *testing.T, url string) {
 			t.Errorf("run %d: effects %q", i, got)
 		}
 	}
+	await(t, e, "n", saga.Done)
+	if got := effects(t, db, "n"); got != "new b" {
+		t.Errorf("a run of now has effects %q", got)
+	}
+	var total, distinct int
+	if err := db.QueryRow(t.Context(), `SELECT COUNT(*), COUNT(DISTINCT run || name) FROM probe_effect`).Scan(&total, &distinct); err != nil || total != 2*pending+2 || distinct != total {
+		t.Errorf("%d effects, %d of them different, %v; want %d", total, distinct, err, 2*pending+2)
+	}
+}
+
+func TestAnUpgradeFinishesWhatWasPending(t *testing.T) {
+	upgraded(t, filepath.Join(t.TempDir(), "probe.db"))
 }
 
 func rolledBack(t *testing.T, url string) {

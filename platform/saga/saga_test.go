@@ -279,7 +279,12 @@ func killed(t *testing.T, dir, at string) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Duration(150+life*40)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		after := time.Duration(150+life*40) * time.Millisecond // may be amid its start
+		if life%2 == 0 {
+			awaitFile(t, filepath.Join(dir, fmt.Sprint("works-", life)))
+			after = time.Duration(life*20) * time.Millisecond
+		}
+		time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 	}
 	acknowledged, err := os.ReadFile(filepath.Join(dir, "acknowledged"))
@@ -319,6 +324,21 @@ func killed(t *testing.T, dir, at string) {
 	}
 }
 
+// awaitFile waits for what a child writes, however slow the machine is.
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not written", filepath.Base(path))
+		}
+	}
+}
+
 func defineChild(e *saga.Engine) *saga.Saga[string] {
 	return saga.Define(e, "child", func(r *saga.Run, _ string) error {
 		for _, n := range []string{"a", "b", "c"} {
@@ -347,6 +367,11 @@ func child(t *testing.T, dir string) {
 		}
 		if _, err := fmt.Fprintln(f, id); err != nil {
 			t.Fatal(err)
+		}
+		if i == 0 {
+			if err := os.WriteFile(filepath.Join(dir, "works-"+os.Getenv("ARAN_TEST_SAGA_LIFE")), nil, 0o600); err != nil { //nolint:forbidigo // from its parent, this test
+				t.Fatal(err)
+			}
 		}
 		if err := relay(t.Context(), db); err != nil {
 			t.Fatal(err)

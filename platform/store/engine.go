@@ -24,7 +24,8 @@ type engine struct {
 	write, read *sql.DB
 	pool        *pgxpool.Pool // nil: SQLite
 	begin       string        // begins a transaction that is the only one to write
-	macros      []string      // of migrations
+	snapshot    sql.IsolationLevel
+	macros      []string // of migrations
 	close       func() error
 }
 

@@ -56,7 +56,7 @@ func postgres(ctx context.Context, o Options) (*engine, error) {
 	}
 	shared := stdlib.OpenDBFromPool(pool)
 	return &engine{
-		write: shared, read: shared, pool: pool,
+		write: shared, read: shared, pool: pool, snapshot: sql.LevelRepeatableRead,
 		begin:  fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d)", lockWriter),
 		macros: []string{"{{blob}}", "BYTEA", "{{clustered}}", "", "{{serial}}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"},
 		close:  func() error { err := shared.Close(); pool.Close(); return err },

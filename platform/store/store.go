@@ -157,15 +157,21 @@ type Querier interface {
 type snapshot struct{ tx *sql.Tx }
 
 func (s snapshot) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	rows, err := s.tx.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
+	if err := storable(args); err != nil {
+		return nil, err
+	}
+	r, err := s.tx.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
 	if err != nil {
 		return nil, classify(err)
 	}
-	return rows, nil
+	return rows{r}, nil
 }
 
 func (s snapshot) QueryRow(ctx context.Context, query string, args ...any) Row {
-	return s.tx.QueryRowContext(ctx, query, args...)
+	if err := storable(args); err != nil {
+		return refused{err}
+	}
+	return row{s.tx.QueryRowContext(ctx, query, args...)}
 }
 
 // Service is the name that prefixes the tables.
@@ -189,6 +195,16 @@ func (db *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
 		return refused{err}
 	}
 	return row{db.read.QueryRowContext(ctx, query, args...)}
+}
+
+// Snapshot runs fn in one read transaction: it sees one state of the database however many statements it takes.
+func (db *DB) Snapshot(ctx context.Context, fn func(q Querier) error) error {
+	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot})
+	if err != nil {
+		return classify(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // it only read
+	return fn(snapshot{tx})
 }
 
 // Writer is the handle that sagas share with us on SQLite: one connection, synchronous=FULL. Nil on PostgreSQL.

@@ -1,11 +1,14 @@
-// Package vector finds nearest neighbours among unit vectors.
+// Package vector finds nearest neighbours among unit vectors: in memory, or in PostgreSQL with pgvector.
 //
-// It compares a query with every vector that the caller allows, so its answers are exact and
-// a filter costs nothing but saves work. It stores nothing on disk: its owner rebuilds it.
+// What the caller may see is a condition of the search, never a filter on what it found. In memory a query is compared
+// with every vector that is allowed, so answers are exact and a condition saves work; nothing is kept on disk, the owner
+// rebuilds it. In PostgreSQL vectors are rows of the service's own database, written in the transactions that write
+// what they belong to; answers are exact unless very many vectors are allowed.
 package vector
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"aran/platform/fault"
@@ -24,6 +27,7 @@ type Index struct {
 
 	mu     sync.RWMutex
 	ids    []int64       // row → id
+	owners []int64       // row → owner
 	rows   map[int64]int // id → row
 	blocks [][]float32   // row r is blocks[r/blockRows][r%blockRows*dim:][:dim]
 }
@@ -40,18 +44,24 @@ func (x *Index) Put(id int64, v []float32) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if r, ok := x.rows[id]; ok {
-		copy(x.row(r), v)
-		return nil
+	x.put(Item{ID: id, Vector: v})
+	return nil
+}
+
+// put adds or replaces what was checked.
+func (x *Index) put(i Item) {
+	if r, ok := x.rows[i.ID]; ok {
+		copy(x.row(r), i.Vector)
+		x.owners[r] = i.Owner
+		return
 	}
-	x.rows[id] = len(x.ids)
-	x.ids = append(x.ids, id)
+	x.rows[i.ID] = len(x.ids)
+	x.ids, x.owners = append(x.ids, i.ID), append(x.owners, i.Owner)
 	if len(x.ids) > len(x.blocks)*blockRows {
 		x.blocks = append(x.blocks, nil)
 	}
 	last := len(x.blocks) - 1
-	x.blocks[last] = append(x.blocks[last], v...)
-	return nil
+	x.blocks[last] = append(x.blocks[last], i.Vector...)
 }
 
 // Delete removes ids; those that are not there are ignored.
@@ -60,6 +70,17 @@ func (x *Index) Delete(ids ...int64) {
 	defer x.mu.Unlock()
 	for _, id := range ids {
 		if r, ok := x.rows[id]; ok {
+			x.remove(r)
+		}
+	}
+}
+
+// deleteOwned removes the vectors of owners.
+func (x *Index) deleteOwned(owners map[int64]bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for r, owner := range slices.Backward(x.owners) { // from the end: what fills a gap has been looked at
+		if owners[owner] {
 			x.remove(r)
 		}
 	}
@@ -76,6 +97,14 @@ type Hit struct {
 // The query is checked like a vector in Put. allow is asked before a vector is scored, in no
 // particular order, and must not use the index.
 func (x *Index) Search(q []float32, k int, allow func(id int64) bool) ([]Hit, error) {
+	return x.search(q, k, x.idKeys, allow)
+}
+
+func (x *Index) idKeys() []int64    { return x.ids }
+func (x *Index) ownerKeys() []int64 { return x.owners }
+
+// search asks allow about the key of each row.
+func (x *Index) search(q []float32, k int, keys func() []int64, allow func(key int64) bool) ([]Hit, error) {
 	if err := x.check(q); err != nil {
 		return nil, err
 	}
@@ -88,9 +117,13 @@ func (x *Index) Search(q []float32, k int, allow func(id int64) bool) ([]Hit, er
 	best := newTop(k)
 	var scores [blockRows]float32
 	for b, block := range x.blocks {
-		ids := x.ids[b*blockRows : b*blockRows+len(block)/x.dim]
+		first := b * blockRows
+		ids := x.ids[first : first+len(block)/x.dim]
 		for next := 0; next < len(ids); {
-			from, to := run(ids, next, allow)
+			from, to := 0, len(ids)
+			if allow != nil {
+				from, to = run(keys()[first:first+len(ids)], next, allow)
+			}
 			x.scan(q, block[from*x.dim:to*x.dim], scores[:to-from])
 			best.offer(ids[from:to], scores[:to-from])
 			next = to
@@ -118,24 +151,24 @@ func Dot(a, b []float32) float32 {
 	return out[0]
 }
 
-// run finds the next rows at or after from that stand together and are allowed: ids[from:to].
-func run(ids []int64, from int, allow func(id int64) bool) (start, end int) {
-	if allow == nil {
-		return from, len(ids)
-	}
-	for from < len(ids) && !allow(ids[from]) {
+// run finds the next rows at or after from that stand together and are allowed: keys[from:to].
+func run(keys []int64, from int, allow func(key int64) bool) (start, end int) {
+	for from < len(keys) && !allow(keys[from]) {
 		from++
 	}
 	to := from
-	for to < len(ids) && (to == from || allow(ids[to])) {
+	for to < len(keys) && (to == from || allow(keys[to])) {
 		to++
 	}
 	return from, to
 }
 
-func (x *Index) check(v []float32) error {
-	if len(v) != x.dim || x.dim == 0 {
-		return fault.New(fault.Invalid, "vector_dimension", "The vector has %d dimensions; this index holds %d.", len(v), x.dim)
+func (x *Index) check(v []float32) error { return check(v, x.dim) }
+
+// check refuses what is not a unit vector of a dimension.
+func check(v []float32, dim int) error {
+	if len(v) != dim || dim == 0 {
+		return fault.New(fault.Invalid, "vector_dimension", "The vector has %d dimensions; those it belongs with have %d.", len(v), dim)
 	}
 	var ss float64
 	for _, f := range v {
@@ -158,10 +191,10 @@ func (x *Index) remove(r int) {
 	delete(x.rows, x.ids[r])
 	if r != end {
 		copy(x.row(r), x.row(end))
-		x.ids[r] = x.ids[end]
+		x.ids[r], x.owners[r] = x.ids[end], x.owners[end]
 		x.rows[x.ids[r]] = r
 	}
-	x.ids = x.ids[:end]
+	x.ids, x.owners = x.ids[:end], x.owners[:end]
 	last := len(x.blocks) - 1
 	x.blocks[last] = x.blocks[last][:end%blockRows*x.dim]
 	if len(x.blocks[last]) == 0 {

@@ -8,8 +8,35 @@ import (
 	"aran/platform/vector/vectortest"
 )
 
-func TestIndex(t *testing.T) {
-	vectortest.Run(t, func(dim int) vectortest.Index { return vector.New(dim) })
+func TestMemory(t *testing.T) {
+	vectortest.Run(t, func(_ *testing.T, dim int) vector.Space { return vector.NewMemory(vectortest.Model, dim) })
+}
+
+func TestIndexAsksAboutEach(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	x := vector.New(16)
+	for id := range int64(1000) {
+		if err := x.Put(id, vectortest.Unit(rnd, 16)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.Delete(5, 6, 6, 5000)
+	asked := make(map[int64]bool)
+	hits, err := x.Search(vectortest.Unit(rnd, 16), 50, func(id int64) bool {
+		asked[id] = true
+		return id%7 == 0
+	})
+	if err != nil || len(hits) != 50 || x.Len() != 998 {
+		t.Fatalf("%d hits of %d, %v; want 50", len(hits), x.Len(), err)
+	}
+	for _, h := range hits {
+		if h.ID%7 != 0 {
+			t.Errorf("%d was found, though not allowed", h.ID)
+		}
+	}
+	if len(asked) != 998 {
+		t.Errorf("allow was asked about %d ids, want each", len(asked))
+	}
 }
 
 func TestDotOfUnequalLengths(t *testing.T) {

@@ -13,15 +13,22 @@ type Config struct {
 	EmbedTimeout  time.Duration `yaml:"embed_timeout" doc:"how long a search waits for the encoder before it goes by words alone"`
 	RetryAfter    time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
 	Collections   int           `yaml:"collections" doc:"collections a tenant may have"`
+	Vectors       string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
 	LoadedIndexes int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
 	LoadedVectors int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 1.5 kB"`
 }
+
+// Where vectors are searched.
+const (
+	VectorsMemory   = "memory"
+	VectorsPgvector = "pgvector"
+)
 
 // Default suits the built-in encoder.
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, LoadedIndexes: 64, LoadedVectors: 400_000,
+		Collections: 256, Vectors: VectorsMemory, LoadedIndexes: 64, LoadedVectors: 400_000,
 	}
 }
 
@@ -40,6 +47,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.retry_after is %s: set it between 1ms and 10m", c.RetryAfter)
 	case c.Collections < 1 || c.Collections > 100_000:
 		return fmt.Errorf("search.collections is %d: set it between 1 and 100000", c.Collections)
+	case c.Vectors != VectorsMemory && c.Vectors != VectorsPgvector:
+		return fmt.Errorf("search.vectors is %q: set it to memory or pgvector", c.Vectors)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:
 		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
 	case c.LoadedVectors < 1000 || c.LoadedVectors > 1_000_000_000:

@@ -36,7 +36,7 @@ type index struct {
 	mu         sync.RWMutex
 	generation int64
 	dim        int
-	vectors    *vector.Index
+	vectors    *vector.Memory
 	sizes      map[int64]int // edition → passages
 	foreign    bool          // some of the collection has vectors of another encoder
 }
@@ -52,26 +52,16 @@ type nearest struct {
 }
 
 // search finds the k passages of a collection nearest to q, among the allowed editions (nil: all).
-func (x *indexes) search(ctx context.Context, c Collection, encoder string, q []float32, k int, allowed map[int64]bool) (nearest, error) {
+func (x *indexes) search(ctx context.Context, c Collection, encoder string, q []float32, k int, allowed []int64) (nearest, error) {
 	i := x.use(indexKey{c.id, encoder}, len(q))
 	if err := i.catchUp(ctx, x.db, c.generation); err != nil {
 		return nearest{}, fmt.Errorf("load vectors of %s: %w", c.Name, err)
 	}
-	x.evict(i)
+	x.evict(ctx, i)
 	i.mu.RLock()
 	vectors, foreign := i.vectors, i.foreign
 	i.mu.RUnlock()
-	var allow func(id int64) bool
-	if allowed != nil {
-		last, ok := int64(-1), false // passages of an edition stand together
-		allow = func(id int64) bool {
-			if e := passageID(id).edition(); e != last {
-				last, ok = e, allowed[e]
-			}
-			return ok
-		}
-	}
-	hits, err := vectors.Search(q, k, allow)
+	hits, err := vectors.Search(ctx, vector.Query{Model: encoder, Vector: q}, k, allowed)
 	return nearest{hits, foreign}, err
 }
 
@@ -89,14 +79,14 @@ func (x *indexes) use(k indexKey, dim int) *index {
 }
 
 // evict drops the indexes that were used longest ago until the bounds hold, but never the one in hand.
-func (x *indexes) evict(inHand *index) {
+func (x *indexes) evict(ctx context.Context, inHand *index) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for len(x.byKey) > 1 {
 		total := 0
 		var oldest *index
 		for _, i := range x.byKey {
-			total += i.len()
+			total += i.len(ctx)
 			if i != inHand && (oldest == nil || i.used < oldest.used) {
 				oldest = i
 			}
@@ -137,6 +127,13 @@ func (x *indexes) refresh(ctx context.Context, collection int64) error {
 	return nil
 }
 
+// clear drops all: another place answers from now on.
+func (x *indexes) clear() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.byKey)
+}
+
 // all lists the collections that are loaded.
 func (x *indexes) all() map[int64]bool {
 	x.mu.Lock()
@@ -148,13 +145,14 @@ func (x *indexes) all() map[int64]bool {
 	return out
 }
 
-func (i *index) len() int {
+func (i *index) len(ctx context.Context) int {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	if i.vectors == nil {
 		return 0
 	}
-	return i.vectors.Len()
+	n, _ := i.vectors.Len(ctx) // in memory it does not fail
+	return n
 }
 
 // catchUp brings the index to a generation of its collection, or to a later one.
@@ -172,14 +170,14 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) error {
 	}
 	vectors, sizes, after := i.vectors, i.sizes, i.generation
 	if vectors == nil || generation-after > keptGenerations {
-		vectors, sizes, after = vector.New(i.dim), map[int64]int{}, -1
+		vectors, sizes, after = vector.NewMemory(i.key.encoder, i.dim), map[int64]int{}, -1
 	}
 	// First what came, then what went: an edition that came and went meanwhile is gone in the end.
-	err := d.vectors(ctx, i.key.collection, after, i.key.encoder, func(edition int64, part int, packed []byte) error {
+	err := d.changed(ctx, i.key.collection, after, i.key.encoder, func(edition int64, part int, packed []byte) error {
 		if sizes[edition] > part {
 			return nil // its document changed otherwise
 		}
-		n, err := put(vectors, i.dim, edition, part, packed)
+		n, err := i.put(ctx, vectors, edition, part, packed)
 		sizes[edition] = part + n
 		return err
 	})
@@ -190,10 +188,10 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) error {
 	if err != nil {
 		return err
 	}
+	if err := vectors.Delete(ctx, gone...); err != nil {
+		return err
+	}
 	for _, e := range gone {
-		for ordinal := range sizes[e] {
-			vectors.Delete(int64(passageOf(e, ordinal)))
-		}
 		delete(sizes, e)
 	}
 	if i.foreign, err = d.foreignVectors(ctx, i.key.collection, i.key.encoder); err != nil {
@@ -203,20 +201,17 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) error {
 	return nil
 }
 
-// put adds the vectors of a part to an index.
-func put(x *vector.Index, dim int, edition int64, part int, packed []byte) (n int, err error) {
-	if len(packed)%(4*dim) != 0 {
-		return 0, fmt.Errorf("vectors of edition %d: %d bytes are not vectors of %d numbers", edition, len(packed), dim)
+// put adds the vectors of a part.
+func (i *index) put(ctx context.Context, x *vector.Memory, edition int64, first int, packed []byte) (n int, err error) {
+	if len(packed)%(4*i.dim) != 0 {
+		return 0, fmt.Errorf("vectors of edition %d: %d bytes are not vectors of %d numbers", edition, len(packed), i.dim)
 	}
-	n = len(packed) / (4 * dim)
-	v := make([]float32, dim)
-	for i := range n {
-		unpack(packed[i*4*dim:], v)
-		if err := x.Put(int64(passageOf(edition, part+i)), v); err != nil {
-			return i, err
-		}
+	p := part{edition: edition, first: first, passages: len(packed) / (4 * i.dim), packed: packed}
+	items, _, err := p.items()
+	if err != nil {
+		return 0, err
 	}
-	return n, nil
+	return len(items), x.Put(ctx, items...)
 }
 
 func unpack(b []byte, v []float32) {

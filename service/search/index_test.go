@@ -3,14 +3,12 @@ package search_test
 import (
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"aran/platform/auth"
 	"aran/platform/saga"
-	"aran/platform/store"
 	"aran/service/search"
 )
 
@@ -60,8 +58,7 @@ func TestReplicaCatchesUpBeforeItSearches(t *testing.T) {
 	w := open(t)
 	me := person("acme", "user:ann")
 	w.collection(me, "docs")
-	db, err := store.Open(t.Context(), store.Options{Service: "search", Path: filepath.Join(w.dir, "search.db"), Migrations: search.Migrations, Log: slog.New(slog.DiscardHandler)})
-	w.must(err)
+	db := w.openStore()
 	defer db.Close() //nolint:errcheck // a test
 	sagas, err := saga.Open(t.Context(), db, "search", search.Definitions, slog.New(slog.DiscardHandler))
 	w.must(err)
@@ -92,7 +89,7 @@ func TestReplicaCatchesUpBeforeItSearches(t *testing.T) {
 		if got := find(); !slices.Equal(got, step.want) {
 			t.Errorf("%v, want %v", got, step.want)
 		}
-		if _, n := replica.Loaded(); n != len(step.want) {
+		if _, n := replica.Loaded(); n != len(step.want) { // it is set to memory, on PostgreSQL too
 			t.Errorf("%d vectors in memory, want %d", n, len(step.want))
 		}
 	}

@@ -225,11 +225,7 @@ func (s *Service) byMeaning(ctx context.Context, scopes []scope, text string, de
 	}
 	res.Encoder = e.digest
 	for i, sc := range scopes {
-		allowed, err := s.db.allowed(ctx, sc)
-		if err != nil {
-			return nil, err
-		}
-		near, err := s.indexes.search(ctx, sc.Collection, e.digest, e.vectors[0], depth, allowed)
+		near, err := s.near(ctx, sc, e, depth)
 		if err != nil {
 			return nil, err
 		}

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -35,6 +36,7 @@ import (
 	"aran/platform/rpc"
 	"aran/platform/saga"
 	"aran/platform/store"
+	"aran/platform/vector"
 	"aran/service/search/chunk"
 )
 
@@ -125,15 +127,18 @@ type Deps struct {
 
 // Service finds passages. Safe for concurrent use.
 type Service struct {
-	cfg      Config
-	db       db
-	bus      *bus.Conn
-	guard    guardv1connect.GuardServiceClient
-	infer    inferv1connect.InferServiceClient
-	count    func(string) int
-	log      *slog.Logger
-	breaker  *breaker.Breaker
-	indexes  *indexes
+	cfg     Config
+	db      db
+	bus     *bus.Conn
+	guard   guardv1connect.GuardServiceClient
+	infer   inferv1connect.InferServiceClient
+	count   func(string) int
+	log     *slog.Logger
+	breaker *breaker.Breaker
+	indexes *indexes
+	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
+	inDatabase atomic.Bool
+
 	ingest   *saga.Saga[ingestion]
 	public   *rpc.Public
 	internal http.Handler
@@ -155,8 +160,11 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	if cfg.Vectors == VectorsPgvector && !d.DB.Shared() {
+		return nil, errNoPostgres
+	}
 	s := &Service{
-		cfg: cfg, db: db{d.DB}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log,
+		cfg: cfg, db: db{d.DB, vector.NewTable(d.DB)}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log,
 		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
 	s.indexes = newIndexes(s.db, cfg)
@@ -189,6 +197,9 @@ func (s *Service) Internal() http.Handler { return s.internal }
 
 // Start takes stored documents into work, and begins to delete what was thrown away. The saga engine is launched by its owner.
 func (s *Service) Start(ctx context.Context) error {
+	if err := s.openVectors(ctx); err != nil {
+		return fmt.Errorf("search: %w", err)
+	}
 	for _, p := range s.packs {
 		if err := s.ImportPack(ctx, p); err != nil {
 			return fmt.Errorf("search: %w", err)
@@ -204,6 +215,9 @@ func (s *Service) Start(ctx context.Context) error {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.tidy(life) })
+	if s.cfg.Vectors == VectorsPgvector {
+		s.done.Go(func() { s.keepVectors(life) })
+	}
 	return nil
 }
 

@@ -10,11 +10,15 @@ import (
 
 	"aran/platform/fault"
 	"aran/platform/store"
+	"aran/platform/vector"
 )
 
 // db holds all SQL of this service: collections and documents here, what searches read in
-// store_read.go, what ingestion writes in store_index.go.
-type db struct{ *store.DB }
+// store_read.go, what ingestion writes in store_index.go, vectors in the database in store_vector.go.
+type db struct {
+	*store.DB
+	vectors *vector.Table
+}
 
 const (
 	nextNumber = `INSERT INTO search_sequence (name, last) VALUES ($1, 1)

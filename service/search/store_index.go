@@ -135,7 +135,7 @@ type termPostings struct {
 }
 
 // putPart stores a part; storing it again changes nothing.
-func (d db) putPart(ctx context.Context, tx *store.Tx, edition int64, p indexed) error {
+func (d db) putPart(ctx context.Context, tx *store.Tx, collection, edition int64, encoder string, p indexed) error {
 	if _, err := tx.Exec(ctx, deletePassage, edition, p.first, p.first+len(p.passages)); err != nil {
 		return err
 	}
@@ -162,8 +162,10 @@ func (d db) putPart(ctx context.Context, tx *store.Tx, edition int64, p indexed)
 	if err := rows.flush(ctx, tx); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, insertVector, edition, p.first, len(p.passages), p.terms, p.vectors)
-	return err
+	if _, err := tx.Exec(ctx, insertVector, edition, p.first, len(p.passages), p.terms, p.vectors); err != nil {
+		return err
+	}
+	return d.putVectors(ctx, tx, part{collection, edition, p.first, len(p.passages), encoder, p.vectors})
 }
 
 // batch inserts many rows in one statement.
@@ -202,7 +204,8 @@ func (b *batch) flush(ctx context.Context, tx *store.Tx) error {
 
 // index stores a part of an edition that is still wanted. An edition has one encoder, and is cut in one way.
 func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder, cut string, p indexed) error {
-	if _, err := d.queued(ctx, tx, edition); err != nil {
+	q, err := d.queued(ctx, tx, edition)
+	if err != nil {
 		return err
 	}
 	n, err := tx.Exec(ctx, claimEncoder, encoder, cut, edition)
@@ -212,7 +215,7 @@ func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder, cut
 	if n != 1 {
 		return fault.New(fault.Conflict, codeChanged, "The encoder or the rules for cutting changed while the document was indexed.")
 	}
-	return d.putPart(ctx, tx, edition, p)
+	return d.putPart(ctx, tx, q.collection, edition, encoder, p)
 }
 
 const codeChanged = "changed_while_indexing"
@@ -360,6 +363,9 @@ func (d db) sweepOne(ctx context.Context) (done bool, err error) {
 			return nil
 		}
 		if !store.NoRows(err) {
+			return err
+		}
+		if err := d.deleteVectors(ctx, tx, edition); err != nil {
 			return err
 		}
 		for _, q := range []string{trashPassages, deleteEdition, emptyTrash} {

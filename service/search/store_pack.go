@@ -92,7 +92,7 @@ func (d db) install(ctx context.Context, tx *store.Tx, c Collection, x Document,
 	if err != nil {
 		return err
 	}
-	if err := d.putPart(ctx, tx, x.latest, part); err != nil {
+	if err := d.putPart(ctx, tx, c.id, x.latest, encoder, part); err != nil {
 		return err
 	}
 	if err := tx.ExecOne(ctx, setEncoder, encoder, x.latest); err != nil {

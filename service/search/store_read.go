@@ -83,8 +83,8 @@ func (d db) postings(ctx context.Context, s scope, terms []int64, yield func(ter
 	return rows.Err()
 }
 
-// allowed returns the editions that the viewer may read and the filter lets through; all is true when that is every one.
-func (d db) allowed(ctx context.Context, s scope) (set map[int64]bool, err error) {
+// allowed returns the editions that the viewer may read and the filter lets through; nil when that is every one.
+func (d db) allowed(ctx context.Context, s scope) (editions []int64, err error) {
 	if len(s.filter) == 0 {
 		var n int
 		if err := d.QueryRow(ctx, anyRestricted, s.id).Scan(&n); err != nil || n == 0 {
@@ -97,15 +97,15 @@ func (d db) allowed(ctx context.Context, s scope) (set map[int64]bool, err error
 		return nil, err
 	}
 	defer rows.Close() //nolint:errcheck // read only
-	set = map[int64]bool{}
+	editions = []int64{}
 	for rows.Next() {
 		var e int64
 		if err := rows.Scan(&e); err != nil {
 			return nil, err
 		}
-		set[e] = true
+		editions = append(editions, e)
 	}
-	return set, rows.Err()
+	return editions, rows.Err()
 }
 
 // loadBatch is how many passages one query loads: two parameters each.
@@ -187,8 +187,8 @@ func (d db) gone(ctx context.Context, collection, after int64) (out []int64, err
 	return out, rows.Err()
 }
 
-// vectors calls yield for each part of the live editions that changed after a generation and have this encoder.
-func (d db) vectors(ctx context.Context, collection, after int64, encoder string, yield func(edition int64, part int, packed []byte) error) error {
+// changed calls yield for each part of the live editions that changed after a generation and have this encoder.
+func (d db) changed(ctx context.Context, collection, after int64, encoder string, yield func(edition int64, part int, packed []byte) error) error {
 	rows, err := d.Query(ctx, changedVectors, collection, after, encoder)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,7 +29,9 @@ import (
 	"aran/platform/rpc"
 	"aran/platform/rpc/rpctest"
 	"aran/platform/saga"
+	"aran/platform/secret"
 	"aran/platform/store"
+	"aran/platform/store/pgtest"
 	"aran/service/search"
 )
 
@@ -88,7 +91,7 @@ func vectorOf(text string) []float32 {
 		_, _ = h.Write([]byte(w))
 		x := h.Sum64()
 		for range 3 {
-			v[x%dim] += 1
+			v[x%dim] += 1 + float64(x%1009)/1e4 // so that two texts hardly ever score the same by chance
 			x /= dim
 		}
 	}
@@ -132,6 +135,7 @@ func (*judge) CheckOutput(context.Context, *guardv1.CheckOutputRequest) (*guardv
 type world struct {
 	t       testing.TB
 	dir     string
+	vectors string // the setting
 	s       *search.Service
 	db      *store.DB
 	server  *bus.Server
@@ -169,11 +173,20 @@ func open(t *testing.T, options ...option) *world {
 
 func openAt(t testing.TB, dir string, e *encoder, j *judge, options ...option) *world {
 	t.Helper()
+	w := start(t, dir, e, j, options...)
+	if w.vectors == search.VectorsPgvector {
+		w.eventually("vectors are searched in the database", w.s.InDatabase)
+	}
+	return w
+}
+
+// start is openAt without waiting for what follows the start.
+func start(t testing.TB, dir string, e *encoder, j *judge, options ...option) *world {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, dir: dir, people: rpctest.NewAuthority(t), encoder: e, judge: j, events: &events{}}
 	var err error
-	w.db, err = store.Open(t.Context(), store.Options{Service: "search", Path: filepath.Join(dir, "search.db"), Migrations: search.Migrations, Log: log})
-	w.must(err)
+	w.db = w.openStore()
 	w.server, err = bus.StartServer(t.Context(), filepath.Join(dir, "bus"), log)
 	w.must(err)
 	w.conn, err = bus.Connect(t.Context(), w.server, "search", log)
@@ -182,6 +195,9 @@ func openAt(t testing.TB, dir string, e *encoder, j *judge, options ...option) *
 	w.must(err)
 	cfg := search.Default()
 	cfg.PassageTokens, cfg.OverlapTokens, cfg.EmbedBatch, cfg.RetryAfter = 64, 8, 4, 10*time.Millisecond
+	if w.db.Shared() {
+		cfg.Vectors = search.VectorsPgvector
+	}
 	deps := search.Deps{
 		DB: w.db, Bus: w.conn, Sagas: w.sagas, Count: tokens, Log: log, Server: w.people.Server("search", "chat"),
 		Guard: guardv1connect.NewGuardServiceClient(w.client("guard", w.serve("guard")), "http://guard", rpc.ClientOptions("guard", w.source())...),
@@ -190,6 +206,7 @@ func openAt(t testing.TB, dir string, e *encoder, j *judge, options ...option) *
 	for _, o := range options {
 		o(&cfg, &deps)
 	}
+	w.vectors = cfg.Vectors
 	w.s, err = search.New(cfg, deps)
 	w.must(err)
 	w.must(w.conn.Broadcast(t.Context(), []string{"aran.search.>"}, func(_ context.Context, e bus.Event) {
@@ -202,6 +219,36 @@ func openAt(t testing.TB, dir string, e *encoder, j *judge, options ...option) *
 	w.must(w.conn.Relay(t.Context(), w.db, true))
 	t.Cleanup(w.close)
 	return w
+}
+
+// server is where the worlds of a test have their databases; nil: in files.
+var server *pgtest.Server
+
+// place is the name of a file in a world's directory: the URL of its database. So another process finds it, too.
+const place = "database.url"
+
+// database is the URL of a directory's database, which is made the first time; empty: a file.
+func database(t testing.TB, dir string) secret.String {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, place))
+	if errors.Is(err, os.ErrNotExist) && server != nil {
+		b = []byte(server.VectorDatabase())
+		err = os.WriteFile(filepath.Join(dir, place), b, 0o600)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return secret.New(string(b))
+}
+
+// openStore opens the database that belongs to the directory, as one more replica does.
+func (w *world) openStore() *store.DB {
+	w.t.Helper()
+	o := store.Options{Service: "search", Path: filepath.Join(w.dir, "search.db"), Migrations: search.Migrations, Log: slog.New(slog.DiscardHandler)}
+	o.URL = database(w.t, w.dir)
+	db, err := store.Open(w.t.Context(), o)
+	w.must(err)
+	return db
 }
 
 // serve is guard or infer behind the real chain of checks.
@@ -367,7 +414,18 @@ func (w *world) allRows() map[string]int {
 	for _, t := range []string{"document", "edition", "passage", "posting", "vector", "access", "metadata", "trash"} {
 		out[t] = w.rows("search_" + t)
 	}
+	if w.db.Shared() {
+		out["vector_item"] = w.rows("search_vector_item")
+	}
 	return out
+}
+
+// payload is a member of what an event in the outbox says, as SQL.
+func (w *world) payload(members ...string) string {
+	if w.db.Shared() {
+		return "convert_from(payload, 'UTF8')::jsonb#>>'{" + strings.Join(members, ",") + "}'"
+	}
+	return "payload->>'$." + strings.Join(members, ".") + "'"
 }
 
 func (w *world) nothingLeft(what string) {

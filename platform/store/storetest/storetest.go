@@ -2,9 +2,11 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -17,7 +19,7 @@ import (
 
 // Migrations make the one table that the suite uses.
 func Migrations() fstest.MapFS {
-	return fstest.MapFS{"0001_start.sql": {Data: []byte(`CREATE TABLE probe_thing (id TEXT PRIMARY KEY, n BIGINT NOT NULL, b {{blob}}); CREATE TABLE probe_part (thing TEXT NOT NULL REFERENCES probe_thing (id))`)}}
+	return fstest.MapFS{"0001_start.sql": {Data: []byte(`CREATE TABLE probe_thing (id TEXT PRIMARY KEY, n BIGINT NOT NULL, b {{blob}}); CREATE TABLE probe_part (thing TEXT NOT NULL REFERENCES probe_thing (id), size BIGINT NOT NULL DEFAULT 1 CHECK (size > 0))`)}}
 }
 
 const (
@@ -62,6 +64,20 @@ func values(t *testing.T, db *store.DB) {
 	at := time.Now().UnixMicro()
 	if err := add(t.Context(), db, "வணக்கம்", at); err != nil {
 		t.Fatal(err)
+	}
+	for name, in := range map[string][]byte{"none": nil, "zeros": make([]byte, 3), "large": bytes.Repeat([]byte{0, 0xff, '\''}, 400_000)} {
+		var out []byte
+		err := db.Tx(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), insert, name, math.MinInt64, in)
+			return err
+		})
+		var least int64
+		if err := errors.Join(err, db.QueryRow(t.Context(), `SELECT n, b FROM probe_thing WHERE id = $1`, name).Scan(&least, &out)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(in, out) || (in == nil) != (out == nil) || least != math.MinInt64 {
+			t.Errorf("%s: %d bytes come back as %d, and %d", name, len(in), len(out), least)
+		}
 	}
 	var id string
 	var n int64
@@ -153,6 +169,21 @@ func constraints(t *testing.T, db *store.DB) {
 	})
 	if fault.KindOf(err) != fault.Conflict || store.IsUnique(err) {
 		t.Errorf("a reference to nothing: %v", err)
+	}
+	for what, statement := range map[string]string{
+		"nothing where something must be": `INSERT INTO probe_thing (id, n) VALUES ($1, NULL)`,
+		"a value that breaks a check":     `INSERT INTO probe_part (thing, size) SELECT $1, 0 FROM probe_thing WHERE id = 'a'`,
+	} {
+		err := db.Tx(t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(t.Context(), statement, "a2")
+			return err
+		})
+		if fault.KindOf(err) != fault.Conflict || store.IsUnique(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if n := things(t, db); n != 1 {
+		t.Errorf("%d rows after what was refused", n)
 	}
 	err = db.Tx(t.Context(), func(tx *store.Tx) error {
 		return tx.ExecOne(t.Context(), `UPDATE probe_thing SET n = $1 WHERE id = $2`, 3, "nobody")

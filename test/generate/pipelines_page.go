@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"slices"
 	"strings"
-
 )
 
 // page is a workflow in GitHub Actions' syntax, which other systems read or import.

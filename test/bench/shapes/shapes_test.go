@@ -5,13 +5,10 @@
 package shapes_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +22,6 @@ const (
 	workers = 4
 	each    = 24 // requests of each kind, in a round on one shape
 	warm    = 8  // of each kind, before
-	ticks   = 100
 )
 
 // kind is one kind of request of the load.
@@ -61,6 +57,7 @@ var queries = []string{"What does the audit log hold?", "Who may call a service?
 type measured struct {
 	name     string
 	platform *harness.Platform
+	roots    []int // its processes, which this one started
 	sent     int
 	busy     time.Duration // wall clock while it was loaded
 	took     map[string][]time.Duration
@@ -79,10 +76,14 @@ func BenchmarkShapes(b *testing.B) {
 func bench(b *testing.B) {
 	var all []*measured
 	for _, shape := range harness.Shapes() {
-		before := children()
+		before := childrenOf("self")
 		p := shape.Open(b, walk.Env()...)
 		m := &measured{name: shape.Name, platform: p, took: map[string][]time.Duration{}}
-		m.own(before)
+		for _, pid := range childrenOf("self") {
+			if !slices.Contains(before, pid) {
+				m.roots = append(m.roots, pid)
+			}
+		}
 		p.Must(b, http.StatusCreated, http.MethodPost, "/api/v1/collections", p.AdminKey, map[string]string{"name": "bench"})
 		all = append(all, m)
 	}
@@ -233,56 +234,15 @@ func hops(b *testing.B) {
 	spans := collect(b)
 	p := harness.One(b, append(walk.Env(), "ARAN_WATCH_OTLP_ENDPOINT="+spans.url)...)
 	p.Must(b, http.StatusCreated, http.MethodPost, "/api/v1/collections", p.AdminKey, map[string]string{"name": "bench"})
-	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
-	defer cancel()
-	fmt.Printf("\n%-34s%24s\n", "calls between services a request", "gateway to service + inside")
+	fmt.Printf("\n%-34s%s\n", "calls between services a request", "gateway to service + inside")
 	for _, k := range kinds() {
 		const times = 5
-		var traces []string
+		var requests []string
 		for n := range times {
-			a := p.Must(b, statusOf(k), k.method, k.path, p.AdminKey, k.body(1_000_000+n))
-			traces = append(traces, a.Header.Get("Aran-Request-Id"))
+			a := p.Must(b, k.status[len(k.status)-1], k.method, k.path, p.AdminKey, k.body(1_000_000+n))
+			requests = append(requests, a.Header.Get("Aran-Request-Id"))
 		}
-		inside := spans.calls(ctx, b, traces)
-		fmt.Printf("%-34s%24s\n", k.name, fmt.Sprintf("1 + %.1f", inside))
+		inside, which := spans.calls(b, requests)
+		fmt.Printf("%-34s1 + %.1f  %s\n", k.name, inside, which)
 	}
-}
-
-func statusOf(k kind) int {
-	return k.status[0]
-}
-
-// own finds the processes that were started since; the parts of a shape are children of this program as aran is.
-func (m *measured) own(before []int) {
-	for _, pid := range children() {
-		if !slices.Contains(before, pid) {
-			pids.Lock()
-			pids.of[m] = append(pids.of[m], pid)
-			pids.Unlock()
-		}
-	}
-}
-
-var pids = struct { //nolint:gochecknoglobals // of this program's children
-	sync.Mutex
-	of map[*measured][]int
-}{of: map[*measured][]int{}}
-
-func children() (out []int) {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil
-	}
-	for _, t := range threads {
-		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
-		if err != nil {
-			continue
-		}
-		for f := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(f); err == nil {
-				out = append(out, pid)
-			}
-		}
-	}
-	return out
 }

@@ -175,9 +175,10 @@ func owners() map[string]string {
 		"/.well-known/jwks.json": "user",
 		"/api/v1/collections":    "search",
 		"/api/v1/items":          "recommend", "/api/v1/interactions": "recommend", "/api/v1/recommendations": "recommend",
-		"/api/v1/guard":  "guard",
-		"/api/v1/models": "infer",
-		"/api/v1/audit":  "audit",
+		"/api/v1/guard":    "guard",
+		"/api/v1/models":   "infer",
+		"/api/v1/audit":    "audit",
+		"/api/v1/webhooks": "notify",
 	}
 }
 

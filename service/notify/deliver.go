@@ -196,7 +196,11 @@ func (s *Service) attempt(ctx context.Context, c claimed) (o outcome) {
 	defer cancel()
 	req, err := s.request(ctx, c, o.began)
 	if err != nil {
-		if f := fault.From(err); f != nil && f.Code == seal.CodeErased {
+		switch f := fault.From(err); {
+		case errors.Is(err, target.ErrRefused):
+			o.kind = failTarget
+			return o
+		case f != nil && f.Code == seal.CodeErased:
 			o.kind = failErased
 			return o
 		}
@@ -239,7 +243,7 @@ func (s *Service) request(ctx context.Context, c claimed, now time.Time) (*http.
 		signatures += sign
 	}
 	if err := s.policy.Check(t.URL); err != nil { // the settings may be stricter than when it was made
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", target.ErrRefused, err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(c.Body))
 	if err != nil {
@@ -255,7 +259,7 @@ func (s *Service) request(ctx context.Context, c claimed, now time.Time) (*http.
 
 // send posts and judges the answer. Of its body nothing is kept.
 func (s *Service) send(req *http.Request, o *outcome) {
-	res, err := s.client.Do(req) //nolint:gosec // where it may go is what package target decides
+	res, err := s.client.Do(req)
 	if err != nil {
 		o.kind = failure(err)
 		return

@@ -4,7 +4,7 @@ package notify
 const (
 	EndpointCreated       = "aran.notify.endpoint_created.v1"
 	EndpointChanged       = "aran.notify.endpoint_changed.v1"
-	EndpointSecretRotated = "aran.notify.endpoint_secret_rotated.v1"
+	EndpointSecretRotated = "aran.notify.endpoint_secret_rotated.v1" //nolint:gosec // a name
 	EndpointDeleted       = "aran.notify.endpoint_deleted.v1"
 	EndpointDisabled      = "aran.notify.endpoint_disabled.v1"
 	DeliveryDead          = "aran.notify.delivery_dead.v1"

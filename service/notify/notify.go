@@ -310,7 +310,7 @@ func (s *Service) once(ctx context.Context, id auth.Identity, what, key string, 
 	if key == "" {
 		return o, nil
 	}
-	plain, err := json.Marshal(a)
+	plain, err := json.Marshal(a) //nolint:gosec // it is sealed below
 	if err != nil {
 		return once{}, fmt.Errorf("remember answer: %w", err)
 	}

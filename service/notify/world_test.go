@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -141,8 +142,8 @@ func (w *world) close() {
 		return
 	}
 	w.closed = true
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		w.closers[i]()
+	for _, end := range slices.Backward(w.closers) {
+		end()
 	}
 }
 

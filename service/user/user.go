@@ -54,7 +54,7 @@ const (
 func ownerScopes() []string {
 	return []string{
 		auth.ScopeChat, auth.ScopeEmbed, auth.ScopeModels, auth.ScopeSearchRead, auth.ScopeSearchWrite, auth.ScopeGuard,
-		auth.ScopeAudit, auth.ScopeKeysRead, auth.ScopeKeysWrite, auth.ScopeTenant, auth.ScopeWebhooks, auth.ScopeItems, auth.ScopeInteract, auth.ScopeRecommend,
+		auth.ScopeAudit, auth.ScopeKeysRead, auth.ScopeKeysWrite, auth.ScopeTenant, auth.ScopeItems, auth.ScopeInteract, auth.ScopeRecommend, auth.ScopeWebhooks,
 	}
 }
 

@@ -69,6 +69,20 @@ func Port(tb testing.TB) string {
 	return port
 }
 
+// Listen opens an address that was used a moment ago.
+func Listen(tb testing.TB, address string) (net.Listener, error) {
+	tb.Helper()
+	var l net.Listener
+	var err error
+	for range 100 {
+		if l, err = (&net.ListenConfig{}).Listen(context.WithoutCancel(tb.Context()), "tcp", address); err == nil {
+			return l, nil
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	return nil, err
+}
+
 // Environment is what a process gets besides Options.Env: enough to find programs, no provider's keys.
 func Environment(models string) []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ARAN_MODELS=" + models} //nolint:forbidigo // what programs find

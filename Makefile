@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills security release clean tools images compose-test bench-spine bench-embed bench-vector
+.PHONY: help up build generate check test unit journey kills security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ $(TOOLS)/.made: tools/go.mod tools/go.sum tools/package-lock.json
 check: tools ## format, lint, contracts, generated-is-clean, architecture, threat model
 	@test/suite check 7 test/check
 
-test: unit journey kills security ## every suite, each with its budget (installs what it needs)
+test: unit journey kills security skew ## every suite, each with its budget (installs what it needs)
 
 unit: ## unit and contract tests, with the race detector
 	@test/suite unit 10 test/unit
@@ -50,11 +50,17 @@ kills: build ## kill -9 at every fault point and at random
 security: ## route walk, error table, hostile input
 	@test/suite security 5 test/security/run
 
+skew: build ## each service in turn from the previous release among current ones, and the reverse
+	@test/suite skew 5 test/skew/run
+
 bench-spine: build ## start, memory, CPU, size, stop, added latency
 	@go run -tags $(TAGS) ./test/bench/spine
 
 bench-embed: ## the encoder: texts per CPU-second
 	@go test -run '^$$' -bench . -benchtime 2s ./service/infer/minilm
+
+bench-shapes: build ## the same load on one process, two replicas and nine services; what a hop costs
+	@go test -tags $(TAGS) -run '^$$' -bench Shapes -benchtime 1x -timeout 30m ./test/bench/shapes
 
 bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
 	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \

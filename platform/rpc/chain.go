@@ -89,7 +89,7 @@ func (c *serverChain) enter(ctx context.Context, procedure string, h http.Header
 // leave logs, closes the span, and makes the error one of Connect.
 func (c *serverChain) leave(ctx context.Context, span trace.Span, procedure string, err error) error {
 	defer span.End()
-	if err == nil {
+	if err = Ended(ctx, err); err == nil {
 		return nil
 	}
 	var ce *connect.Error

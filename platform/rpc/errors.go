@@ -80,6 +80,26 @@ func mappingOf(f *fault.Error) mapping {
 	return m
 }
 
+// Stopping is why a server that stops ends the requests that it has in hand (context.Cause): others can answer them.
+func Stopping() error {
+	return fault.New(fault.Unavailable, "stopping", "The service is stopping; try again.").After(time.Second)
+}
+
+// Ended is err, or what ended ctx when err comes from that and the cause is a fault: a request that a stopping server ended
+// was not canceled by its client, and nothing broke.
+func Ended(ctx context.Context, err error) error {
+	cause := fault.From(context.Cause(ctx))
+	if err == nil || cause == nil {
+		return err
+	}
+	switch asFault(err).Kind {
+	case fault.Canceled, fault.Internal, fault.Unavailable:
+		return cause.Because(err)
+	default:
+		return err
+	}
+}
+
 const errorDomain = "aran"
 
 // toConnect makes a Connect error with google.rpc details, so that the client side gets the same fault.
@@ -201,7 +221,7 @@ const problemType = "application/problem+json"
 
 // Problem writes err as application/problem+json with its status, Retry-After, and the request id; what an Internal fault's cause is, it does not say.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
-	writeProblem(w, r, newProblem(err, RequestID(r.Context())))
+	writeProblem(w, r, newProblem(Ended(r.Context(), err), RequestID(r.Context())))
 }
 
 func writeProblem(w http.ResponseWriter, r *http.Request, p *problem) {

@@ -82,7 +82,7 @@ func (m *Mesh) Listen(ctx context.Context, address string) error {
 	if err != nil {
 		return fault.New(fault.Conflict, "address_in_use", "The address %s can't be listened to; change mesh.listen.", address).Because(err)
 	}
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	protocols := &http.Protocols{}
 	protocols.SetHTTP2(true)
 	m.server = &http.Server{
@@ -94,7 +94,7 @@ func (m *Mesh) Listen(ctx context.Context, address string) error {
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
 	}
-	m.server.RegisterOnShutdown(cancel) // open streams end at once
+	m.server.RegisterOnShutdown(func() { cancel(Stopping()) }) // open streams end at once
 	m.listener = l
 	go func() {
 		defer close(m.done)

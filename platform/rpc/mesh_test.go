@@ -386,3 +386,71 @@ func FuzzPeer(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatAStoppingServerCutsShortIsTriedAgain: it was neither canceled by who asked nor broken.
+func TestWhatAStoppingServerCutsShortIsTriedAgain(t *testing.T) {
+	a := authority(t)
+	inHand := make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(inHand)
+		<-r.Context().Done()
+		rpc.Problem(w, r, r.Context().Err())
+	})
+	m, err := rpc.NewMesh(domain, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Add(identity(t, a, "guard", time.Hour), rpc.KindInternal, []string{"chat"}, h)
+	if err := m.Listen(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	f := dial(t, identity(t, a, "chat", time.Hour), "guard", rpc.KindInternal, m.Address())
+	closed := make(chan error, 1)
+	go func() {
+		<-inHand
+		closed <- m.Close(context.WithoutCancel(t.Context()))
+	}()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://guard/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := f.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close() //nolint:errcheck // read whole
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") != "1" || !strings.Contains(string(b), "stopping") {
+		t.Errorf("%d, Retry-After %q: %s %v", res.StatusCode, res.Header.Get("Retry-After"), b, err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEnded(t *testing.T) {
+	stopping, stop := context.WithCancelCause(t.Context())
+	stop(rpc.Stopping())
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	broken, missing := errors.New("broken pipe"), fault.NotFound("key", "k")
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want fault.Kind
+	}{
+		{"a server that stops", stopping, context.Canceled, fault.Unavailable},
+		{"what breaks because it stops", stopping, broken, fault.Unavailable},
+		{"an answer that was ready stays", stopping, missing, fault.Missing},
+		{"a client that left", left, fault.New(fault.Canceled, "canceled", "left"), fault.Canceled},
+		{"nothing ended", t.Context(), broken, fault.Internal},
+	} {
+		if got := fault.KindOf(rpc.Ended(c.ctx, c.err)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	if err := rpc.Ended(stopping, nil); err != nil {
+		t.Errorf("no error became %v", err)
+	}
+}

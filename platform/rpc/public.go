@@ -216,6 +216,7 @@ func Register[I, O any](p *Public, op huma.Operation, a Access, h func(ctx conte
 	huma.Register(p.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := h(ctx, in)
 		if err != nil {
+			err = Ended(ctx, err)
 			logFault(ctx, p.s.Log, op.Method+" "+op.Path, err)
 			return nil, newProblem(err, RequestID(ctx))
 		}

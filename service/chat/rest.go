@@ -261,6 +261,7 @@ func (s *Service) log(r *http.Request, err error) {
 
 // fail writes an error that comes before an answer.
 func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
+	err = rpc.Ended(r.Context(), err)
 	s.log(r, err)
 	s.refuse(w, r, err)
 }

@@ -42,13 +42,13 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Door, error) {
 	}
 	starting := http.Handler(http.HandlerFunc(notYet))
 	d.handler.Store(&starting)
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	d.server = &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*d.handler.Load()).ServeHTTP(w, r) }),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	d.server.RegisterOnShutdown(cancel) // open streams end at once
+	d.server.RegisterOnShutdown(func() { cancel(rpc.Stopping()) }) // open streams end at once
 	go func() {
 		defer close(d.done)
 		if err := d.server.Serve(d.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {

@@ -11,6 +11,7 @@ import (
 
 // fail writes an error of the gateway's own: in the vendors' shapes on the model APIs, else problem+json.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
+	err = rpc.Ended(r.Context(), err)
 	if !strings.HasPrefix(r.URL.Path, "/v1/") {
 		rpc.Problem(w, r, err)
 		return

@@ -1,5 +1,5 @@
 // Command generate writes everything in the repository that is made from something else: Go code of the contracts, the
-// OpenAPI document, the reference of settings, the page of the threat model, the handbook. With -check it writes nothing
+// OpenAPI document, the reference of settings, the page of the threat model, the pipelines, the handbook. With -check it writes nothing
 // and fails when a file is not what it would write.
 //
 // It is run from the repository's root (make generate, make check), with the tools of tools/ on the path.
@@ -47,7 +47,7 @@ func run(ctx context.Context, check bool) error { //nolint:revive // the command
 		handle, handbook = compare, append(handbook, "-check")
 	}
 	var stale []error
-	for _, make := range []func(context.Context) (files, error){contracts, openAPI, reference, threats} {
+	for _, make := range []func(context.Context) (files, error){contracts, openAPI, reference, threats, pipelines} {
 		made, err := make(ctx)
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ type Engine struct {
 	bodies map[string]func(r *Run, in json.RawMessage) error // by name; complete before Launch
 
 	id, version          string   // of this executor, and of its set of definitions
+	former, succession   string   // the executor of the process that this one comes after, and the file that names it
 	previous             []string // sets whose runs the definitions here can finish
 	beatEvery, deadAfter time.Duration
 	silent               atomic.Bool // as if this process hung: only tests set it

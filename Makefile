@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills security release clean tools bench-spine bench-embed bench-vector
+.PHONY: help up build generate check test unit journey kills chaos security release clean tools bench-spine bench-embed bench-vector
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -44,8 +44,12 @@ unit: ## unit and contract tests, with the race detector
 journey: build ## a user's way through the platform, with the official SDKs
 	@test/suite journey 10 test/journey/run
 
-kills: build ## kill -9 at every fault point and at random
+kills: build ## kill -9 at every fault point and at random: one process, services apart, replicas
 	@test/suite kills 6 test/kill/run
+
+CHAOS ?= 10m
+chaos: build ## services apart, killed again and again amid the work, for CHAOS (10m)
+	@test/kill/run $(CHAOS)
 
 security: ## route walk, error table, hostile input
 	@test/suite security 5 test/security/run

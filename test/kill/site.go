@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os/exec"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"aran/test/harness"
@@ -20,7 +21,7 @@ type site struct {
 	command  func(ctx context.Context, args ...string) *exec.Cmd // of the process that keeps the audit log
 	data     func() string                                       // its data directory
 	patience time.Duration                                       // how long parts may be away while a client tries again what was not acknowledged; 0: it gives up at once
-	refused  int                                                 // requests that were answered by an error while a part was away
+	refused  atomic.Int64                                        // requests that were answered by an error while a part was away
 }
 
 // siteOf is a platform in one process, whose client does not try again.
@@ -41,7 +42,7 @@ type request struct {
 }
 
 const (
-	tryAgainAfter = 50 * time.Millisecond
+	tryAgainAfter = 200 * time.Millisecond
 	answerWithin  = 30 * time.Second
 )
 
@@ -55,7 +56,7 @@ func (s *site) try(ctx context.Context, r request, key string) (a harness.Answer
 			return a, repeated, err
 		}
 		repeated = true
-		s.refused++
+		s.refused.Add(1)
 		pause := time.NewTimer(tryAgainAfter)
 		select {
 		case <-pause.C:

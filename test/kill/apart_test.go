@@ -30,12 +30,13 @@ const (
 // platform is services apart, or replicas, on servers that live through the whole test.
 type platform struct {
 	*harness.Platform
-	site  *site
-	dir   string // of fault points: what each process reached, and its orders
-	sizes map[string]int64
-	total *ledger
-	kills int
-	errs  error // of all verifications
+	site    *site
+	dir     string // of fault points: what each process reached, and its orders
+	sizes   map[string]int64
+	inOrder map[string][]string // the points of each process, as they were first reached
+	total   *ledger
+	kills   int
+	errs    error // of all verifications
 }
 
 // layApart prepares a platform of one process a service, which notes the points it reaches and takes orders.
@@ -43,7 +44,7 @@ func layApart(t *testing.T) *platform {
 	t.Helper()
 	dir := t.TempDir()
 	s := harness.LayApart(t, binary(t), "ARAN_FAULT_LOG="+filepath.Join(dir, "{service}.points"), "ARAN_FAULT_KILL_FILE="+filepath.Join(dir, "{service}.kill"))
-	return &platform{Platform: s, dir: dir, sizes: map[string]int64{}, total: newLedger()}
+	return &platform{Platform: s, dir: dir, sizes: map[string]int64{}, inOrder: map[string][]string{}, total: newLedger()}
 }
 
 // begin starts all processes.
@@ -72,8 +73,11 @@ func (p *platform) reached(t *testing.T, service string) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range strings.Lines(string(b[p.sizes[service]:])) {
-		out[strings.TrimSpace(name)]++
+	for line := range strings.Lines(string(b[p.sizes[service]:])) {
+		name := strings.TrimSpace(line)
+		if out[name]++; !slices.Contains(p.inOrder[service], name) {
+			p.inOrder[service] = append(p.inOrder[service], name)
+		}
 	}
 	p.sizes[service] = int64(len(b))
 	return out
@@ -339,13 +343,16 @@ func (p *platform) firstStarts(t *testing.T, points map[string]times) (n int) {
 		fresh := layApart(t)
 		for _, service := range app.Names() {
 			victim := fresh.Of(service)
-			for _, point := range slices.Sorted(maps.Keys(points[service].first)) {
-				n++
+			for _, point := range p.inOrder[service] {
+				if points[service].first[point] == 0 {
+					continue
+				}
 				fresh.order(t, service, point)
 				victim.Again()
 				select {
 				case <-victim.Ended():
 					fresh.kills++
+					n++
 				case <-time.After(backgroundWait): // an earlier life was past it
 					t.Logf("%s of %s was not reached", point, service)
 					victim.Kill()
@@ -399,7 +406,7 @@ func (p *platform) randomKills(t *testing.T, random *rand.Rand, each int) {
 
 // TestTwoReplicas kills one of two amid the work, and leaves it dead: what it had in hand is done by the other.
 func TestTwoReplicas(t *testing.T) {
-	p := &platform{Platform: harness.TwoOf(t, binary(t)), dir: t.TempDir(), sizes: map[string]int64{}, total: newLedger()}
+	p := &platform{Platform: harness.TwoOf(t, binary(t)), dir: t.TempDir(), sizes: map[string]int64{}, inOrder: map[string][]string{}, total: newLedger()}
 	for i, one := range p.Processes {
 		if _, err := one.Stop(); err != nil {
 			t.Fatal(err)

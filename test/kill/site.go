@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/exec"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -52,12 +54,23 @@ func (s *site) try(ctx context.Context, r request, key string) (a harness.Answer
 	deadline := time.Now().Add(s.patience)
 	for {
 		a, err = s.once(ctx, r, key, once)
-		if err == nil || ctx.Err() != nil || !time.Now().Before(deadline) {
+		wait := tryAgainAfter
+		var gone goneError
+		switch {
+		case errors.As(err, &gone):
+			repeated = true
+			s.refused.Add(1)
+		case err == nil && a.Status == http.StatusTooManyRequests: // the many sign-ins of a verification
+			if seconds, err := strconv.Atoi(a.Header.Get("Retry-After")); err == nil {
+				wait = max(wait, time.Duration(seconds)*time.Second)
+			}
+		default:
 			return a, repeated, err
 		}
-		repeated = true
-		s.refused.Add(1)
-		pause := time.NewTimer(tryAgainAfter)
+		if ctx.Err() != nil || !time.Now().Add(wait).Before(deadline) {
+			return a, repeated, err
+		}
+		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

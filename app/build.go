@@ -233,6 +233,9 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
+	if err := sagas.Succeed(p.dir); err != nil {
+		return instance{}, err
+	}
 	encoder, err := minilm.Load()
 	if err != nil {
 		return instance{}, err

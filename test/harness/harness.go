@@ -39,6 +39,7 @@ type Process struct {
 
 	tb       testing.TB
 	o        Options
+	armed    []string
 	public   string // address, when the gateway is here
 	operator string
 	cmd      *exec.Cmd
@@ -97,6 +98,14 @@ func NoModels(tb testing.TB) string {
 // Launch starts a process and does not wait for it to be ready.
 func Launch(tb testing.TB, o Options) *Process {
 	tb.Helper()
+	p := Lay(tb, o)
+	p.Again()
+	return p
+}
+
+// Lay prepares a process on addresses of its own, for Again to start.
+func Lay(tb testing.TB, o Options) *Process {
+	tb.Helper()
 	if o.Binary == "" {
 		o.Binary = filepath.Join(Root(), "bin", "aran")
 	}
@@ -110,12 +119,14 @@ func Launch(tb testing.TB, o Options) *Process {
 		p.URL = "http://" + p.public
 	}
 	tb.Cleanup(func() {
+		if p.cmd == nil {
+			return // never started
+		}
 		p.Kill()
 		if tb.Failed() {
 			tb.Logf("output of %s:\n%s", strings.Join(p.cmd.Args[1:], " "), tail(p.Output(), 6000))
 		}
 	})
-	p.Again()
 	return p
 }
 
@@ -150,7 +161,7 @@ func (p *Process) Again() {
 func (p *Process) With(binary string) { p.o.Binary = binary }
 
 func (p *Process) environment() []string {
-	return append(append(Environment(filepath.Join(p.o.Data, "..", "models")), "ARAN_OPERATOR_LISTEN="+p.operator), p.o.Env...)
+	return append(append(Environment(filepath.Join(p.o.Data, "..", "models")), "ARAN_OPERATOR_LISTEN="+p.operator), slices.Concat(p.o.Env, p.armed)...)
 }
 
 // Command is a subcommand of the same binary with the settings of the process.
@@ -235,6 +246,9 @@ func (p *Process) IsReady() bool {
 
 // Pid of the process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Arm sets settings for the starts to come, over those of Options; none takes earlier ones back.
+func (p *Process) Arm(env ...string) { p.armed = env }
 
 // Kill ends it with SIGKILL and waits.
 func (p *Process) Kill() {

@@ -55,6 +55,7 @@ type App struct {
 	notes      map[string]func(ctx context.Context) error // what is watched, but not needed to be ready
 	door       *gateway.Door
 	identities map[string]*rpc.Identity
+	mesh       *rpc.Mesh // nil when no other process calls
 	fronts     map[string]http.RoundTripper
 	operator   *http.Server
 
@@ -171,6 +172,9 @@ func (a *App) Start(ctx context.Context) error {
 	for _, row := range a.rows {
 		in := a.instance(row.name)
 		a.group.Add(run.Part{Name: row.name, Start: in.start, Stop: in.stop})
+	}
+	if a.mesh != nil {
+		a.group.Add(run.Part{Name: "calls of other processes", Stop: a.mesh.Close}) // they end before what they call
 	}
 	if err := a.group.Start(ctx); err != nil {
 		return errors.Join(err, a.finish(context.WithoutCancel(ctx), err))

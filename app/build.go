@@ -233,6 +233,7 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
+	p.app.opened = append(p.app.opened, run.Part{Name: p.row.name + " sagas", Stop: sagas.Stop})
 	if err := sagas.Succeed(p.dir); err != nil {
 		return instance{}, err
 	}
@@ -254,7 +255,7 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 	return instance{
 		s.Public(), s.Internal(),
 		func(ctx context.Context) error { return errors.Join(sagas.Launch(ctx), s.Start(ctx)) },
-		func(ctx context.Context) error { return errors.Join(s.Stop(ctx), sagas.Stop(ctx)) },
+		func(ctx context.Context) error { return errors.Join(s.Stop(ctx), sagas.Rest(ctx)) },
 	}, nil
 }
 

@@ -131,7 +131,8 @@ func (a *App) joinMesh(ctx context.Context) error {
 	if err := m.Listen(ctx, a.cfg.Mesh.Listen); err != nil {
 		return err
 	}
-	a.opened = append(a.opened, run.Part{Name: "mesh", Stop: m.Close})
+	a.mesh = m
+	a.opened = append(a.opened, run.Part{Name: "mesh", Stop: m.Close}) // again, for a start that fails
 	return nil
 }
 

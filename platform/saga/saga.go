@@ -233,8 +233,9 @@ func (e *Engine) Launch(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the engine; runs in hand finish their step and are resumed at the next Launch.
-func (e *Engine) Stop(ctx context.Context) error {
+// Rest ends the work; runs in hand finish their step and are resumed at the next Launch. The database stays open, for what
+// the last steps emitted.
+func (e *Engine) Rest(ctx context.Context) error {
 	e.stop.Do(func() { close(e.stopping) })
 	err := e.awaitQuiet(ctx)
 	if e.end != nil {
@@ -242,6 +243,13 @@ func (e *Engine) Stop(ctx context.Context) error {
 		e.company.Wait()
 		err = errors.Join(err, e.leaveOthers(ctx))
 	}
+	return err
+}
+
+// Stop ends the engine, resting before. It closes the database's handle: the library does so with every one that it was
+// handed. Nothing that uses the database may run after it.
+func (e *Engine) Stop(ctx context.Context) error {
+	err := e.Rest(ctx)
 	e.mu.Lock()
 	launched := e.launched
 	e.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,20 +57,22 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// Port returns a free loopback port.
+// Port returns a free loopback port, below those that outgoing connections get: it stays free while a process that has it is down.
 func Port(tb testing.TB) string {
 	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort)) //nolint:gosec // any will do
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close() //nolint:errcheck // only the number is wanted
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return port
+	tb.Fatal("no free port")
+	return ""
 }
+
+const firstPort, lastPort = 10000, 32000
 
 // Listen opens an address that was used a moment ago.
 func Listen(tb testing.TB, address string) (net.Listener, error) {

@@ -181,7 +181,19 @@ func (p *platform) rounds(ctx context.Context, l *ledger, most int, over <-chan 
 	return nil
 }
 
-const readyAgain = 60 * time.Second
+const (
+	readyAgain = 60 * time.Second
+	killed     = -1 // instead of an exit code
+)
+
+// again starts a process that was killed; one that ended in another way is an error.
+func again(victim *harness.Process) error {
+	if code := victim.ExitCode(); code != killed {
+		return fmt.Errorf("it ended by itself, with code %d:\n%s", code, victim.Output())
+	}
+	victim.Again()
+	return victim.Ready(readyAgain)
+}
 
 // at is a strike at a fault point of a process.
 func (p *platform) at(t *testing.T, service, point string) strike {
@@ -192,8 +204,7 @@ func (p *platform) at(t *testing.T, service, point string) strike {
 		ended: victim.Ended,
 		back: func() error {
 			p.order(t, service, "")
-			victim.Again()
-			return victim.Ready(readyAgain)
+			return again(victim)
 		},
 	}
 }
@@ -201,14 +212,14 @@ func (p *platform) at(t *testing.T, service, point string) strike {
 // when is a strike at a process after a while, which stays away for a while.
 func (p *platform) when(service string, after, away time.Duration) strike {
 	victim := p.Of(service)
+	gone := make(chan struct{})
 	return strike{
 		clients: 3, rounds: mostRounds,
-		begin: func() { time.AfterFunc(after, victim.Kill) },
-		ended: victim.Ended,
+		begin: func() { time.AfterFunc(after, func() { victim.Kill(); close(gone) }) },
+		ended: func() <-chan struct{} { return gone },
 		back: func() error {
 			<-time.After(away)
-			victim.Again()
-			return victim.Ready(readyAgain)
+			return again(victim)
 		},
 	}
 }
@@ -328,11 +339,15 @@ func (p *platform) startKilled(t *testing.T, service, point string) {
 func (p *platform) stopKilled(t *testing.T, service, point string) {
 	s := p.at(t, service, point)
 	victim := p.Of(service)
-	begin := s.begin
+	begin, gone := s.begin, make(chan struct{})
 	s.begin = func() {
 		begin()
-		go victim.Stop() //nolint:errcheck // it is killed
+		go func() {
+			defer close(gone)
+			_, _ = victim.Stop() // it is killed meanwhile
+		}()
 	}
+	s.ended = func() <-chan struct{} { return gone }
 	p.life(t, s)
 	p.order(t, service, "")
 }
@@ -351,6 +366,9 @@ func (p *platform) firstStarts(t *testing.T, points map[string]times) (n int) {
 				victim.Again()
 				select {
 				case <-victim.Ended():
+					if code := victim.ExitCode(); code != killed {
+						t.Fatalf("%s ended by itself, with code %d", service, code)
+					}
 					fresh.kills++
 					n++
 				case <-time.After(backgroundWait): // an earlier life was past it

@@ -34,8 +34,14 @@ const (
 // uses are what is tried, in the order of the table's columns.
 func uses() []use {
 	return []use{
-		{"sign in", signIn}, {"list models", models}, {"search", search}, {"ask", ask}, {"add a document", add},
-		{"recommend", recommend}, {"webhooks", webhooks}, {"read the log", readLog},
+		{"sign in", signIn},
+		{"list models", models},
+		{"search", search},
+		{"ask", ask},
+		{"add a document", add},
+		{"recommend", recommend},
+		{"webhooks", webhooks},
+		{"read the log", readLog},
 	}
 }
 

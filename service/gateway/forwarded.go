@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -48,8 +49,8 @@ func client(r *http.Request, trusted []netip.Prefix) string {
 		return r.RemoteAddr
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		a, ok := at(hops[i])
+	for _, hop := range slices.Backward(hops) {
+		a, ok := at(hop)
 		if !ok {
 			break
 		}

@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ $(TOOLS)/.made: tools/go.mod tools/go.sum tools/package-lock.json
 check: tools ## format, lint, contracts, generated-is-clean, architecture, threat model
 	@test/suite check 7 test/check
 
-test: unit journey kills security skew ## every suite, each with its budget (installs what it needs)
+test: unit journey kills security replicas skew compose-test ## every suite, each with its budget (installs what it needs)
 
 unit: ## unit and contract tests, with the race detector
 	@test/suite unit 10 test/unit
@@ -44,14 +44,21 @@ unit: ## unit and contract tests, with the race detector
 journey: build ## a user's way through the platform, with the official SDKs
 	@test/suite journey 10 test/journey/run
 
-kills: build ## kill -9 at every fault point and at random
+kills: build ## kill -9 at every fault point and at random: one process, services apart, replicas
 	@test/suite kills 6 test/kill/run
+
+CHAOS ?= 10m
+chaos: build ## services apart, killed again and again amid the work, for CHAOS (10m)
+	@test/kill/run $(CHAOS)
 
 security: ## route walk, error table, hostile input
 	@test/suite security 5 test/security/run
 
 skew: build ## each service in turn from the previous release among current ones, and the reverse
 	@test/suite skew 5 test/skew/run
+
+replicas: build ## two replicas on shared servers; one dependency away at a time
+	@test/suite replicas 6 test/replicas/run
 
 bench-spine: build ## start, memory, CPU, size, stop, added latency
 	@go run -tags $(TAGS) ./test/bench/spine

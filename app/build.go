@@ -234,6 +234,9 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 		return instance{}, err
 	}
 	p.app.opened = append(p.app.opened, run.Part{Name: p.row.name + " sagas", Stop: sagas.Stop})
+	if err := sagas.Succeed(p.dir); err != nil {
+		return instance{}, err
+	}
 	encoder, err := minilm.Load()
 	if err != nil {
 		return instance{}, err

@@ -13,10 +13,14 @@ import (
 var (
 	mu   sync.Mutex
 	seen = map[string]int{}
+
+	armed     string // what ARAN_FAULT_KILL_FILE said last
+	sinceThen = map[string]int{}
 )
 
 // Point ends the process with SIGKILL when ARAN_FAULT_KILL is "name" or "name@n" (the n-th time it
-// is reached). Each name that is reached is appended once to the file ARAN_FAULT_LOG.
+// is reached), or when the file ARAN_FAULT_KILL_FILE holds that, counted from when it was written: so a
+// process can be armed while it works. Each name that is reached is appended to the file ARAN_FAULT_LOG.
 func Point(name string) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -27,15 +31,35 @@ func Point(name string) {
 			_ = f.Close()
 		}
 	}
-	want, nth, _ := strings.Cut(os.Getenv("ARAN_FAULT_KILL"), "@")
-	n, err := strconv.Atoi(nth)
-	if err != nil {
-		n = 1
-	}
-	if want == name && seen[name] == n {
+	if due(os.Getenv("ARAN_FAULT_KILL"), name, seen[name]) || due(orders(), name, sinceThen[name]+1) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+	sinceThen[name]++
+}
+
+// due reports whether an order names the n-th reaching of a point.
+func due(order, name string, n int) bool {
+	want, nth, _ := strings.Cut(order, "@")
+	at, err := strconv.Atoi(nth)
+	if err != nil {
+		at = 1
+	}
+	return want == name && n == at
+}
+
+// orders reads ARAN_FAULT_KILL_FILE; a changed order is counted anew.
+func orders() string {
+	path := os.Getenv("ARAN_FAULT_KILL_FILE")
+	if path == "" {
+		return ""
+	}
+	b, _ := os.ReadFile(path)
+	if order := strings.TrimSpace(string(b)); order != armed {
+		armed = order
+		clear(sinceThen)
+	}
+	return armed
 }
 
 // InboxOff reports whether consumers are to forget what they have seen.

@@ -133,6 +133,9 @@ func fromConnect(err error) error {
 	if err == nil || !errors.As(err, &ce) {
 		return err
 	}
+	if f := fault.From(err); f != nil {
+		return f // raised on this side: the transport knows better than the code that the library guesses from its cause
+	}
 	f := &fault.Error{Detail: ce.Message(), Kind: kindOfCode(ce.Code())}
 	for _, d := range ce.Details() {
 		v, err := d.Value()

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -78,12 +79,33 @@ func (f *Far) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := f.lane(r.Context()).RoundTrip(r)
 	if err == nil {
 		res.Header.Del("Connection")
+		res.Body = &farBody{res.Body, r.Context(), f}
 		return res, nil
 	}
-	if cause := r.Context().Err(); cause != nil {
-		return nil, cause
+	return nil, f.broken(r.Context(), err)
+}
+
+// broken says what a failure of the connection is to the caller: its own doing, or a service that is away.
+func (f *Far) broken(ctx context.Context, err error) error {
+	if cause := ctx.Err(); cause != nil {
+		return cause
 	}
-	return nil, fault.New(fault.Unavailable, "service_away", "The service %s cannot be reached; try again.", f.callee).After(time.Second).Because(err)
+	return fault.New(fault.Unavailable, "service_away", "The service %s cannot be reached; try again.", f.callee).After(time.Second).Because(err)
+}
+
+// farBody is an answer whose service may die before its end.
+type farBody struct {
+	io.ReadCloser
+	ctx context.Context //nolint:containedctx // of the call that the answer belongs to
+	far *Far
+}
+
+func (b *farBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.far.broken(b.ctx, err)
+	}
+	return n, err
 }
 
 // Close drops connections that are idle.

@@ -6,10 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"aran/platform/fault"
 	"aran/platform/rpc"
@@ -175,6 +179,41 @@ func TestAServiceThatDies(t *testing.T) {
 	}
 	newLink(t, k.address(), address)
 	well(t, rt)
+}
+
+// TestACallWhoseServiceDies: the caller is told to try again, before the answer's first byte and amid it, and nothing of the inside.
+func TestACallWhoseServiceDies(t *testing.T) {
+	t.Parallel()
+	a := authority(t)
+	started := make(chan struct{}, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/words/amid" {
+			w.Header().Set("Content-Type", "application/proto")
+			_, _ = w.Write([]byte{0x0a, 0x20, 'h', 'a', 'l', 'f'})
+			_ = http.NewResponseController(w).Flush()
+		}
+		started <- struct{}{}
+		<-r.Context().Done()
+	})
+	address := hosted(t, identity(t, a, "guard", time.Hour), h, h)
+	for _, when := range []string{"before", "amid"} {
+		k := newLink(t, "127.0.0.1:0", address)
+		rt := dial(t, identity(t, a, "chat", time.Hour), "guard", rpc.KindInternal, k.address())
+		c := connect.NewClient[wrapperspb.StringValue, wrapperspb.StringValue](&http.Client{Transport: rt}, "http://guard/words/"+when, rpc.ClientOptions("guard", nil)...)
+		got := make(chan error, 1)
+		go func() {
+			_, err := c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+			got <- err
+		}()
+		<-started
+		k.cut()
+		err := <-got
+		f := fault.From(err)
+		if f == nil || f.Kind != fault.Unavailable || f.RetryAfter <= 0 || strings.Contains(f.Detail, "127.0.0.1") {
+			t.Errorf("%s the answer: the caller gets %#v of %v", when, f, err)
+		}
+	}
 }
 
 func waitForever(ctx context.Context, rt http.RoundTripper) error {

@@ -2,8 +2,12 @@ package saga
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
@@ -92,6 +96,42 @@ func (e *Engine) adopt(ctx context.Context) error {
 	return nil
 }
 
+const executorFile = "executor"
+
+// Succeed has this process take over at once what the former process on dir left, instead of after its heartbeat
+// lapsed. The caller holds a lock on dir for as long as the process lives: so the former one is gone. Call it before
+// Launch, once. Were the lock's promise broken (a copied directory), runs would move, and nothing would be done twice.
+func (e *Engine) Succeed(dir string) error {
+	if !e.db.Shared() {
+		return nil // a file has one executor
+	}
+	path := filepath.Join(dir, executorFile)
+	former, err := os.ReadFile(path) //nolint:gosec // in our own data directory
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read the former executor: %w", err)
+	}
+	e.former, e.succession = strings.TrimSpace(string(former)), path
+	return nil
+}
+
+// succeed declares the former process's executor gone, and leaves our name to who comes after us. Killed between the
+// two, the next process does the first again.
+func (e *Engine) succeed(ctx context.Context) error {
+	if e.succession == "" {
+		return nil
+	}
+	if e.former != "" {
+		if err := e.exec(ctx, e.text.gone, e.former, int64(0)); err != nil {
+			return err
+		}
+	}
+	fresh := e.succession + ".new"
+	if err := os.WriteFile(fresh, []byte(e.id+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keep the executor's name: %w", err)
+	}
+	return os.Rename(fresh, e.succession)
+}
+
 // join makes this process an executor; from then on its runs are its own.
 func (e *Engine) join(ctx context.Context) error {
 	if !e.db.Shared() {
@@ -101,6 +141,9 @@ func (e *Engine) join(ctx context.Context) error {
 			}
 		}
 		return nil
+	}
+	if err := e.succeed(ctx); err != nil {
+		return err
 	}
 	return e.exec(ctx, e.text.beat, e.id)
 }

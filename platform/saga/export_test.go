@@ -13,3 +13,6 @@ func Silence(e *Engine) { e.silent.Store(true) }
 
 // AwaitQuiet returns when no run of the engine may still take a step.
 func AwaitQuiet(ctx context.Context, e *Engine) { _ = e.awaitQuiet(ctx) }
+
+// DeadAfter is how long a service's engine waits before it takes another for dead.
+const DeadAfter = deadAfter

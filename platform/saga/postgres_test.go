@@ -25,6 +25,7 @@ func TestOnPostgreSQL(t *testing.T) {
 		"a dead replica's runs go on elsewhere":              adopted,
 		"a replica that hung and wakes up cannot commit":     fenced,
 		"a clean stop hands over at once":                    handedOver,
+		"a process that restarts goes on at once":            succeeded,
 		"an upgrade finishes what was pending":               upgraded,
 		"a roll-back leaves what it does not know to others": rolledBack,
 		"the same run started by two replicas is one":        startedTwice,
@@ -152,6 +153,38 @@ func handedOver(t *testing.T, url string) {
 	await(t, other, "r", saga.Done)
 	if got := effects(t, db, "r"); got != "a b" {
 		t.Errorf("effects %q", got)
+	}
+}
+
+// succeeded: the first process ends without a word, and the next one on its directory does not wait for its heartbeat to lapse.
+func succeeded(t *testing.T, url string) {
+	dir := t.TempDir()
+	_, dead := open(t, url) // with the real pauses
+	inside := make(chan string, 1)
+	s := gated(dead, inside, make(chan struct{}))
+	if err := dead.Succeed(dir); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, dead)
+	if err := s.Start(t.Context(), "r", ""); err != nil {
+		t.Fatal(err)
+	}
+	<-inside
+	saga.Silence(dead)
+	db, next := open(t, url)
+	defer stop(t, db, next)
+	gated(next, nil, passed())
+	if err := next.Succeed(dir); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	launch(t, next)
+	await(t, next, "r", saga.Done)
+	if got := effects(t, db, "r"); got != "a b" {
+		t.Errorf("effects %q", got)
+	}
+	if took := time.Since(begin); took > saga.DeadAfter {
+		t.Errorf("it took %s: as long as for a stranger's runs", took)
 	}
 }
 

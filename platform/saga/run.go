@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
+	"go.opentelemetry.io/otel/trace"
 
 	"aran/platform/fault"
 	"aran/platform/store"
@@ -19,6 +20,7 @@ type Run struct {
 	ID   string
 	e    *Engine
 	ctx  dbos.Context
+	span trace.Span // of the run; steps are in its trace
 	undo []compensation
 }
 
@@ -46,7 +48,7 @@ func (r *Run) Tx(name string, fn func(ctx context.Context, tx *store.Tx) error) 
 			return false, err
 		}
 		committed = done
-		return true, fn(ctx, own)
+		return true, fn(trace.ContextWithSpan(ctx, r.span), own)
 	}, dbos.WithStepName(name), dbos.WithStepMaxRetries(txTries), dbos.WithStepBaseInterval(firstPause), dbos.WithStepRetryPredicate(func(err error) bool { return fault.From(err) == nil && r.ctx.Err() == nil }))
 	if err != nil {
 		return fmt.Errorf("step %s: %w", name, err)
@@ -103,7 +105,7 @@ func Do[T any](r *Run, name string, fn func(ctx context.Context) (T, error)) (T,
 			case <-ctx.Done():
 			}
 		}()
-		return attempt(ctx, r, name, fn)
+		return attempt(trace.ContextWithSpan(ctx, r.span), r, name, fn)
 	}, dbos.WithStepName(name))
 	if err != nil {
 		var none T

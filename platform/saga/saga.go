@@ -20,6 +20,8 @@ import (
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
 	_ "github.com/dbos-inc/dbos-transact-golang/dbos/driver/sqlite" // the engine's SQLite dialect
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
 
 	"aran/platform/fault"
 	"aran/platform/store"
@@ -45,6 +47,7 @@ type Engine struct {
 	bodies map[string]func(r *Run, in json.RawMessage) error // by name; complete before Launch
 
 	id, version          string   // of this executor, and of its set of definitions
+	former, succession   string   // the executor of the process that this one comes after, and the file that names it
 	previous             []string // sets whose runs the definitions here can finish
 	beatEvery, deadAfter time.Duration
 	silent               atomic.Bool // as if this process hung: only tests set it
@@ -124,8 +127,16 @@ const (
 
 // call is the input of every run, as the engine stores it.
 type call struct {
-	Saga string          `json:"saga"`
-	In   json.RawMessage `json:"in"`
+	Saga  string          `json:"saga"`
+	In    json.RawMessage `json:"in"`
+	Trace string          `json:"trace,omitempty"` // W3C traceparent of whoever started it
+}
+
+// traceParent is the trace of a caller, to be stored.
+func traceParent(ctx context.Context) string {
+	c := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, c)
+	return c.Get("traceparent")
 }
 
 // Define registers a saga; all are defined before Launch. A body must do the same steps in the same order each time it
@@ -150,7 +161,9 @@ func (e *Engine) flow(ctx dbos.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r := &Run{ID: id, e: e, ctx: ctx}
+	_, span := otel.Tracer("aran/platform/saga").Start(propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": c.Trace}), "saga "+c.Saga)
+	defer span.End()
+	r := &Run{ID: id, e: e, ctx: ctx, span: span}
 	e.enter()
 	defer e.leave()
 	fault.Point("saga.run_started")
@@ -187,7 +200,7 @@ func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
 	raw, err := json.Marshal(in)
 	var h dbos.WorkflowHandle[string]
 	if err == nil {
-		h, err = dbos.RunWorkflow(s.e.ctx, s.e.flow, call{s.name, raw}, dbos.WithWorkflowID(id))
+		h, err = dbos.RunWorkflow(s.e.ctx, s.e.flow, call{s.name, raw, traceParent(ctx)}, dbos.WithWorkflowID(id))
 	}
 	if err != nil {
 		<-s.e.queue

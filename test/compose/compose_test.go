@@ -45,9 +45,9 @@ func TestPlatformAsContainers(t *testing.T) {
 		t.Skip("needs a Docker engine: run it with `make compose-test`")
 	}
 	port := harness.Port(t)
-	p := &platform{Process: &harness.Process{URL: "https://127.0.0.1:" + port}, env: []string{
+	p := &platform{Process: &harness.Process{Client: harness.Client{URL: "https://127.0.0.1:" + port}}, env: []string{
 		"POSTGRES_IMAGE=test/postgres:local", "NATS_IMAGE=test/nats:local", "REDIS_IMAGE=test/redis:local",
-		"ARAN_PORT=" + port, "ARAN_HEALTH_INTERVAL=2s", "ARAN_CERTIFICATE_LIFE=1m",
+		"ARAN_PORT=" + port, "ARAN_SIGN_UP=open", "ARAN_HEALTH_INTERVAL=2s", "ARAN_CERTIFICATE_LIFE=1m",
 	}}
 	p.trim(t)
 	t.Cleanup(func() {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,6 +41,7 @@ type Process struct {
 
 	tb       testing.TB
 	o        Options
+	armed    []string
 	public   string // address, when the gateway is here
 	operator string
 	cmd      *exec.Cmd
@@ -54,20 +57,22 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// Port returns a free loopback port.
+// Port returns a free loopback port, below those that outgoing connections get: it stays free while a process that has it is down.
 func Port(tb testing.TB) string {
 	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort)) //nolint:gosec // any will do
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close() //nolint:errcheck // only the number is wanted
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return port
+	tb.Fatal("no free port")
+	return ""
 }
+
+const firstPort, lastPort = 10000, 32000
 
 // Listen opens an address that was used a moment ago.
 func Listen(tb testing.TB, address string) (net.Listener, error) {
@@ -97,6 +102,14 @@ func NoModels(tb testing.TB) string {
 // Launch starts a process and does not wait for it to be ready.
 func Launch(tb testing.TB, o Options) *Process {
 	tb.Helper()
+	p := Lay(tb, o)
+	p.Again()
+	return p
+}
+
+// Lay prepares a process on addresses of its own, for Again to start.
+func Lay(tb testing.TB, o Options) *Process {
+	tb.Helper()
 	if o.Binary == "" {
 		o.Binary = filepath.Join(Root(), "bin", "aran")
 	}
@@ -110,12 +123,14 @@ func Launch(tb testing.TB, o Options) *Process {
 		p.URL = "http://" + p.public
 	}
 	tb.Cleanup(func() {
+		if p.cmd == nil {
+			return // never started
+		}
 		p.Kill()
 		if tb.Failed() {
 			tb.Logf("output of %s:\n%s", strings.Join(p.cmd.Args[1:], " "), tail(p.Output(), 6000))
 		}
 	})
-	p.Again()
 	return p
 }
 
@@ -150,7 +165,7 @@ func (p *Process) Again() {
 func (p *Process) With(binary string) { p.o.Binary = binary }
 
 func (p *Process) environment() []string {
-	return append(append(Environment(filepath.Join(p.o.Data, "..", "models")), "ARAN_OPERATOR_LISTEN="+p.operator), p.o.Env...)
+	return append(append(Environment(filepath.Join(p.o.Data, "..", "models")), "ARAN_OPERATOR_LISTEN="+p.operator), slices.Concat(p.o.Env, p.armed)...)
 }
 
 // Command is a subcommand of the same binary with the settings of the process.
@@ -235,6 +250,9 @@ func (p *Process) IsReady() bool {
 
 // Pid of the process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Arm sets settings for the starts to come, over those of Options; none takes earlier ones back.
+func (p *Process) Arm(env ...string) { p.armed = env }
 
 // Kill ends it with SIGKILL and waits.
 func (p *Process) Kill() {

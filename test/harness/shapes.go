@@ -51,12 +51,18 @@ func One(tb testing.TB, env ...string) *Platform {
 // Two is two processes with every service, on shared servers and behind a balancer. Both start at once on empty databases.
 func Two(tb testing.TB, env ...string) *Platform {
 	tb.Helper()
+	return TwoOf(tb, "", env...)
+}
+
+// TwoOf is Two with a binary of one's choice; empty: bin/aran.
+func TwoOf(tb testing.TB, binary string, env ...string) *Platform {
+	tb.Helper()
 	parts := StartParts(tb, storing())
 	env = append(parts.Env(), append([]string{"ARAN_GATEWAY_TRUSTED_PROXIES=127.0.0.1", "ARAN_DATA_KEYRING=" + filepath.Join(tb.TempDir(), "shared", "keyring.key")}, env...)...)
 	s := &Platform{Parts: parts, tb: tb}
 	var urls []string
 	for range 2 {
-		p := Launch(tb, Options{Env: env})
+		p := Launch(tb, Options{Binary: binary, Env: env})
 		s.Processes = append(s.Processes, p)
 		urls = append(urls, p.URL)
 	}
@@ -88,6 +94,17 @@ func Apart(tb testing.TB, env ...string) *Platform {
 // ApartOf is Apart with a binary of one's choice; empty: bin/aran.
 func ApartOf(tb testing.TB, binary string, env ...string) *Platform {
 	tb.Helper()
+	s := LayApart(tb, binary, env...)
+	for _, p := range s.Processes {
+		p.Again()
+	}
+	s.AwaitReady(startWithin)
+	return s
+}
+
+// LayApart prepares what ApartOf starts: the servers run, the services do not yet. In env, {service} is the service's name.
+func LayApart(tb testing.TB, binary string, env ...string) *Platform {
+	tb.Helper()
 	s := &Platform{Parts: StartParts(tb, storing()), tb: tb}
 	certificates := filepath.Join(tb.TempDir(), "certificates")
 	authority(tb, certificates)
@@ -101,13 +118,15 @@ func ApartOf(tb testing.TB, binary string, env ...string) *Platform {
 	for _, name := range app.Names() {
 		own := append(s.Parts.Env(), "ARAN_MESH_LISTEN="+listen[name], "ARAN_MESH_SERVICES={"+strings.Join(table, ", ")+"}", "ARAN_MESH_CERTIFICATES="+certificates,
 			"ARAN_USER_SIGN_UP=open")
-		p := Launch(tb, Options{Binary: binary, Services: []string{name}, Env: append(own, env...)})
+		for _, e := range env {
+			own = append(own, strings.ReplaceAll(e, "{service}", name))
+		}
+		p := Lay(tb, Options{Binary: binary, Services: []string{name}, Env: own})
 		s.Processes = append(s.Processes, p)
 		if p.URL != "" {
 			s.URL = p.URL
 		}
 	}
-	s.AwaitReady(startWithin)
 	return s
 }
 

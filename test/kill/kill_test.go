@@ -42,7 +42,7 @@ func run(t *testing.T, o harness.Options, l *ledger) (died bool) {
 			t.Fatal(err)
 		}
 	}
-	err := l.work(t.Context(), p)
+	err := l.work(t.Context(), siteOf(p))
 	var gone goneError
 	switch {
 	case err == nil:
@@ -71,7 +71,7 @@ func run(t *testing.T, o harness.Options, l *ledger) (died bool) {
 func recovered(t *testing.T, o harness.Options, l *ledger) error {
 	t.Helper()
 	p := harness.Start(t, o)
-	err := l.verify(t.Context(), p, o.Binary)
+	err := l.verify(t.Context(), siteOf(p))
 	p.Kill()
 	return err
 }
@@ -141,7 +141,7 @@ func TestKilledAtRandom(t *testing.T) {
 	for i := range randomKills {
 		p := harness.Start(t, o)
 		timer := time.AfterFunc(time.Duration(random.IntN(900))*time.Millisecond, p.Kill)
-		err := l.work(t.Context(), p)
+		err := l.work(t.Context(), siteOf(p))
 		var gone goneError
 		if err != nil && !errors.As(err, &gone) {
 			t.Fatalf("life %d: %v", i, err)
@@ -149,8 +149,10 @@ func TestKilledAtRandom(t *testing.T) {
 		timer.Stop()
 		p.Kill() // when the work was quicker
 	}
-	t.Logf("acknowledged in %d lives: %d keys, %d revoked, %d documents, %d deleted, %d audit events, %d accounts", randomKills, len(l.keys), len(l.revoked), len(l.documents), len(l.deleted), len(l.audit), len(l.accounts))
-	if err := recovered(t, o, l); err != nil {
+	err := recovered(t, o, l)
+	lost, twice := count(err)
+	t.Logf("one process: %d random kills; acknowledged %s; lost %d, twice %d", randomKills, l, lost, twice)
+	if err != nil {
 		t.Error(err)
 	}
 }

@@ -180,7 +180,7 @@ func (w *walker) body(stream bool) map[string]any { //nolint:revive // as the AP
 // cited checks an answer's text and what it rests on, and returns its event.
 func (w *walker) cited(text string, e extension) string {
 	w.tb.Helper()
-	if !strings.Contains(text, "14 days") || e.Rung != "extractive" || e.Audit == "" || len(e.Citations) == 0 {
+	if !strings.Contains(text, "14 days") || !slices.Contains([]string{"primary", "local", "extractive"}, e.Rung) || e.Audit == "" || len(e.Citations) == 0 {
 		w.tb.Fatalf("answer %q, %+v", text, e)
 	}
 	if c := e.Citations[0]; c.Document != "policy" || c.Start < 0 || c.End > len(policy) || c.Start >= c.End {

@@ -41,11 +41,11 @@ func TestRoll(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bin, dir := t.TempDir(), t.TempDir()
 			for path, text := range map[string]string{filepath.Join(bin, "docker"): docker, filepath.Join(dir, ".env"): c.env} {
-				if err := os.WriteFile(path, []byte(text), 0o700); err != nil { //nolint:gosec // a program, in a test's folder
+				if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
-			cmd := exec.CommandContext(t.Context(), filepath.Join(harness.Root(), "deploy", "roll"), c.args...) //nolint:gosec // ours
+			cmd := exec.CommandContext(t.Context(), filepath.Join(harness.Root(), "deploy", "roll"), c.args...)
 			if len(c.args) > 0 {
 				cmd.Args = append(cmd.Args, dir)
 			}
@@ -54,8 +54,8 @@ func TestRoll(t *testing.T) {
 			if (err != nil) != c.fails {
 				t.Fatalf("%v: %s", err, out)
 			}
-			started, _ := os.ReadFile(filepath.Join(dir, "started")) //nolint:gosec // none when nothing was
-			left, err := os.ReadFile(filepath.Join(dir, ".env"))     //nolint:gosec // a test's folder
+			started, _ := os.ReadFile(filepath.Join(dir, "started"))
+			left, err := os.ReadFile(filepath.Join(dir, ".env"))
 			if err != nil || string(started) != c.started || string(left) != c.left {
 				t.Errorf("started %q, want %q; .env has %q, want %q\n%s", started, c.started, left, c.left, out)
 			}

@@ -20,10 +20,9 @@ func pipeline(service string, packages []string) []byte {
 	for _, p := range packages {
 		dir := strings.TrimPrefix(p, module+"/")
 		tests = append(tests, "./"+dir)
-		switch {
-		case dir == "app":
+		if dir == "app" {
 			dir += "/*" // what is below is for some services only
-		default:
+		} else {
 			dir += "/**"
 		}
 		paths = append(paths, dir)

@@ -73,13 +73,13 @@ func covers(glob, file string) bool {
 // imported asks the go command what a service's packages import, all the way down.
 func imported(t *testing.T, service string) (out []string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-tags", "grpcnotrace", "-deps", "./service/"+service+"/...", "./config") //nolint:gosec // a name of ours
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-tags", "grpcnotrace", "-deps", "./service/"+service+"/...", "./config")
 	cmd.Dir = root
 	b, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range strings.Fields(string(b)) {
+	for p := range strings.FieldsSeq(string(b)) {
 		if strings.HasPrefix(p, module+"/") {
 			out = append(out, p)
 		}

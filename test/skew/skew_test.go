@@ -40,7 +40,7 @@ func TestSkew(t *testing.T) {
 	t.Run("the current release among previous services", func(t *testing.T) { turns(t, services, previous, current) })
 }
 
-// turns starts all services from one program and has each in turn run from the other. Databases are made by the first, so
+// turns starts all services from one program and has each in turn run from the other, and back. Databases are made by the first, so
 // that one of the two subtests migrates them forward and the other one finds migrations that it does not know.
 func turns(t *testing.T, services []string, all, one string) {
 	p := harness.ApartOf(t, all, walk.Env()...)
@@ -49,13 +49,13 @@ func turns(t *testing.T, services []string, all, one string) {
 		t.Run(service, func(t *testing.T) {
 			l := start(t, p, service)
 			roll(t, p, service, one)
-			l.settled(t)
+			settled(t, p)
 			walk.Whole(t, &p.Client, "turn"+strconv.Itoa(i))
 			roll(t, p, service, all)
-			l.settled(t)
 			l.end(t)
 		})
 	}
+	settled(t, p)
 	walk.Whole(t, &p.Client, "end")
 }
 
@@ -165,8 +165,8 @@ func wait(a harness.Answer) int {
 	return n
 }
 
-// settled waits until nobody takes the rolled service to be away any more.
-func (l *load) settled(t *testing.T) {
+// settled waits until nobody takes a service to be away any more, the one of this turn or of the one before.
+func settled(t *testing.T, p *harness.Platform) {
 	t.Helper()
 	last := ""
 	defer func() {
@@ -175,7 +175,7 @@ func (l *load) settled(t *testing.T) {
 		}
 	}()
 	harness.Eventually(t, settledWithin, "every service is well again", func() bool {
-		last = walk.Settled(t.Context(), &l.p.Client)
+		last = walk.Settled(t.Context(), &p.Client)
 		return last == ""
 	})
 }

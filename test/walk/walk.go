@@ -70,9 +70,9 @@ func Whole(tb testing.TB, c *harness.Client, name string) {
 }
 
 // must calls, with patience, and fails the test on any other status.
-func (w *walker) must(status int, method, path, key string, body any, header ...string) harness.Answer {
+func (w *walker) must(status int, method, path, key string, body any) harness.Answer {
 	w.tb.Helper()
-	a, err := Patient(w.tb, w.c, method, path, key, body, header...)
+	a, err := Patient(w.tb, w.c, method, path, key, body)
 	if err != nil {
 		w.tb.Fatalf("%s %s: %v", method, path, err)
 	}
@@ -83,10 +83,10 @@ func (w *walker) must(status int, method, path, key string, body any, header ...
 }
 
 // Patient calls until the answer is none that asks to come back later, and no longer than 20 s.
-func Patient(tb testing.TB, c *harness.Client, method, path, key string, body any, header ...string) (harness.Answer, error) {
+func Patient(tb testing.TB, c *harness.Client, method, path, key string, body any) (harness.Answer, error) {
 	tb.Helper()
 	for begin := time.Now(); ; {
-		a, err := c.Call(tb.Context(), method, path, key, body, header...)
+		a, err := c.Call(tb.Context(), method, path, key, body)
 		if err != nil || a.Status != http.StatusServiceUnavailable && a.Status != http.StatusTooManyRequests || time.Since(begin) > patience {
 			return a, err
 		}
@@ -171,7 +171,7 @@ type extension struct {
 	}
 }
 
-func (w *walker) body(stream bool) map[string]any { //nolint:revive // as the API has it
+func (w *walker) body(stream bool) map[string]any {
 	return map[string]any{
 		"model": "default", "stream": stream, "messages": []map[string]string{{"role": "user", "content": question}}, "aran": map[string]any{"collections": []string{w.name}},
 	}

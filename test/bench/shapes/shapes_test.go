@@ -6,7 +6,9 @@ package shapes_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -51,7 +53,7 @@ func kinds() []kind {
 	}
 }
 
-var queries = []string{"What does the audit log hold?", "Who may call a service?", "How is a key revoked?", "What happens when a model is away?"} //nolint:gochecknoglobals // constant
+var queries = []string{"What does the audit log hold?", "Who may call a service?", "How is a key revoked?", "What happens when a model is away?"}
 
 // measured is what one shape did.
 type measured struct {
@@ -104,8 +106,8 @@ func bench(b *testing.B) {
 	for _, m := range all {
 		m.memory, m.shared = m.resident(b)
 	}
-	report(all)
-	hops(b)
+	report(os.Stdout, all)
+	hops(b, os.Stdout)
 	b.ReportMetric(0, "ns/op") // the table says it
 }
 
@@ -184,14 +186,14 @@ func (m *measured) waiting(b *testing.B) (open int) {
 	}
 }
 
-func report(all []*measured) {
+func report(w io.Writer, all []*measured) {
 	base := all[0]
 	row := func(what string, of func(m *measured) string) {
-		fmt.Printf("%-34s", what)
+		say(w, "%-34s", what)
 		for _, m := range all {
-			fmt.Printf("%24s", of(m))
+			say(w, "%24s", of(m))
 		}
-		fmt.Println()
+		say(w, "\n")
 	}
 	against := func(format string, of func(m *measured) float64) func(*measured) string {
 		return func(m *measured) string {
@@ -204,7 +206,7 @@ func report(all []*measured) {
 	per := func(d func(*measured) time.Duration) func(*measured) float64 {
 		return func(m *measured) float64 { return 1000 * d(m).Seconds() / float64(m.sent) }
 	}
-	fmt.Printf("\n%d rounds of %d requests on each shape, %d at once\n", rounds, each*len(kinds()), workers)
+	say(w, "\n%d rounds of %d requests on each shape, %d at once\n", rounds, each*len(kinds()), workers)
 	row("", func(m *measured) string { return m.name })
 	row("requests/s", against("%.0f", func(m *measured) float64 { return float64(m.sent) / m.busy.Seconds() }))
 	for _, k := range kinds() {
@@ -218,6 +220,8 @@ func report(all []*measured) {
 	row("memory MB: shared servers", against("%.0f", func(m *measured) float64 { return m.shared }))
 }
 
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
 func quantile(d []time.Duration, q float64) time.Duration {
 	if len(d) == 0 {
 		return 0
@@ -227,14 +231,14 @@ func quantile(d []time.Duration, q float64) time.Duration {
 }
 
 // hops prints what a call costs on each transport, and how many calls a public request makes.
-func hops(b *testing.B) {
+func hops(b *testing.B, w io.Writer) {
 	local, far := transports(b)
-	fmt.Printf("\none call of 1 KB, p50: %s in one process, %s over mutual TLS: a hop costs %s more\n",
+	say(w, "\none call of 1 KB, p50: %s in one process, %s over mutual TLS: a hop costs %s more\n",
 		local.Round(time.Microsecond), far.Round(time.Microsecond), (far - local).Round(time.Microsecond))
 	spans := collect(b)
 	p := harness.One(b, append(walk.Env(), "ARAN_WATCH_OTLP_ENDPOINT="+spans.url)...)
 	p.Must(b, http.StatusCreated, http.MethodPost, "/api/v1/collections", p.AdminKey, map[string]string{"name": "bench"})
-	fmt.Printf("\n%-34s%s\n", "calls between services a request", "gateway to service + inside")
+	say(w, "\n%-34s%s\n", "calls between services a request", "gateway to service + inside")
 	for _, k := range kinds() {
 		const times = 5
 		var requests []string
@@ -243,6 +247,6 @@ func hops(b *testing.B) {
 			requests = append(requests, a.Header.Get("Aran-Request-Id"))
 		}
 		inside, which := spans.calls(b, requests)
-		fmt.Printf("%-34s1 + %.1f  %s\n", k.name, inside, which)
+		say(w, "%-34s1 + %.1f  %s\n", k.name, inside, which)
 	}
 }

@@ -253,3 +253,26 @@ func (s *signed) CloseRequest() error {
 	}
 	return s.StreamingClientConn.CloseRequest()
 }
+
+// What follows would wait for the answer to a request that is never sent.
+
+func (s *signed) CloseResponse() error {
+	if s.failed != nil {
+		return s.failed
+	}
+	return s.StreamingClientConn.CloseResponse()
+}
+
+func (s *signed) ResponseHeader() http.Header {
+	if s.failed != nil {
+		return http.Header{}
+	}
+	return s.StreamingClientConn.ResponseHeader()
+}
+
+func (s *signed) ResponseTrailer() http.Header {
+	if s.failed != nil {
+		return http.Header{}
+	}
+	return s.StreamingClientConn.ResponseTrailer()
+}

@@ -3,12 +3,18 @@ package rpc_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"aran/platform/fault"
 	"aran/platform/rpc"
 	"aran/platform/rpc/rpctest"
 )
@@ -64,3 +70,34 @@ func overConnection(t *testing.T, h http.Handler) http.RoundTripper {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// away is an identity service that cannot be reached.
+type away struct{}
+
+func (away) Token(context.Context, string) (string, error) {
+	return "", fault.New(fault.Unavailable, "service_away", "The service user cannot be reached; try again.")
+}
+
+// TestAStreamThatCannotBeSigned ends with that fault at once, and sends nothing.
+func TestAStreamThatCannotBeSigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := roundTripper(func(*http.Request) (*http.Response, error) {
+			t.Error("it was sent")
+			return nil, io.EOF
+		})
+		c := connect.NewClient[wrapperspb.StringValue, wrapperspb.StringValue](&http.Client{Transport: rt}, "http://infer/words/tell", rpc.ClientOptions("infer", away{})...)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.CallServerStream(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+			ended <- err
+		}()
+		select {
+		case err := <-ended:
+			if fault.KindOf(err) != fault.Unavailable {
+				t.Errorf("it ends with %v", err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("it waits for an answer to what was not sent")
+		}
+	})
+}

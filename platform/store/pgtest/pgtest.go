@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"aran/platform/secret"
 )
 
 // Server is a running PostgreSQL. Its superuser is `postgres`, who needs no password over TCP from loopback.
@@ -232,8 +234,8 @@ func (s *Server) HasVector() bool {
 // find returns the folder of the server's programs.
 func find(tb testing.TB) string {
 	tb.Helper()
-	if dir := os.Getenv("ARAN_TEST_POSTGRES_BIN"); dir != "" { //nolint:forbidigo // from the suite's run script
-		return dir
+	if dir, unset := secret.Resolve("env:ARAN_TEST_POSTGRES_BIN"); unset == nil && !dir.Empty() {
+		return dir.Reveal()
 	}
 	for _, place := range []string{cached(), "/usr/lib/postgresql/*/bin/postgres"} {
 		if found, _ := filepath.Glob(place); len(found) > 0 {
@@ -248,7 +250,10 @@ func find(tb testing.TB) string {
 	return ""
 }
 
-func required() bool { return os.Getenv("ARAN_TEST_REQUIRE_PARTS") != "" } //nolint:forbidigo // from the suite's run script
+func required() bool {
+	v, unset := secret.Resolve("env:ARAN_TEST_REQUIRE_PARTS")
+	return unset == nil && !v.Empty()
+}
 
 // cached is where test/parts puts a server, seen from this file.
 func cached() string {

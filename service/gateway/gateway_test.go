@@ -427,6 +427,22 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestWhoIsAwaySaysWhenToTryAgain: a service's 503 has a Retry-After, its own or the gateway's.
+func TestWhoIsAwaySaysWhenToTryAgain(t *testing.T) {
+	e := start(t, nil)
+	for own, want := range map[string]string{"": "1", "7": "7"} {
+		e.answer(func(w http.ResponseWriter, _ *http.Request) {
+			if own != "" {
+				w.Header().Set("Retry-After", own)
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		if got := e.call("POST", completions, "root", "{}").header.Get("Retry-After"); got != want {
+			t.Errorf("after the service's %q the client gets %q, want %q", own, got, want)
+		}
+	}
+}
+
 func TestADeadServiceIsCutOff(t *testing.T) {
 	e := start(t, nil)
 	e.answer(func(http.ResponseWriter, *http.Request) { panic("dead") })

@@ -57,6 +57,9 @@ func (s *Service) proxy(name string, transport http.RoundTripper) http.Handler {
 			for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Server", rpc.RequestIDHeader, rpc.IdentityHeader} {
 				res.Header.Del(h)
 			}
+			if res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") == "" {
+				res.Header.Set("Retry-After", rpc.RetryAfter(time.Second)) // whatever is away may be back
+			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

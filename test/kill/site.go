@@ -84,6 +84,9 @@ func (s *site) once(ctx context.Context, r request, key, idempotency string) (ha
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	a, err := s.Call(ctx, r.method, r.path, key, r.body, "Idempotency-Key", idempotency)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return a, fmt.Errorf("%s %s is not answered: %w", r.method, r.path, ctx.Err()) // it hangs: being away is answered
+	}
 	if err != nil {
 		return a, goneError{err}
 	}

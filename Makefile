@@ -3,7 +3,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-VERSION ?= $(shell git describe --tags --dirty 2>/dev/null || echo 0.1-dev)
+VERSION ?= $(shell { git describe --tags --dirty --match 'v*' 2>/dev/null || echo v0.2.0-dev; } | sed 's/^v//')
 TAGS    := grpcnotrace
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
@@ -34,18 +34,18 @@ $(TOOLS)/.made: tools/go.mod tools/go.sum tools/package-lock.json
 	@touch $@
 
 check: tools ## format, lint, contracts, generated-is-clean, architecture, threat model
-	@test/suite check 7 test/check
+	@test/suite check 10 test/check
 
 test: unit journey kills security replicas skew compose-test ## every suite, each with its budget (installs what it needs)
 
 unit: ## unit and contract tests, with the race detector
-	@test/suite unit 10 test/unit
+	@test/suite unit 16 test/unit
 
 journey: build ## a user's way through the platform, with the official SDKs
 	@test/suite journey 10 test/journey/run
 
 kills: build ## kill -9 at every fault point and at random: one process, services apart, replicas
-	@test/suite kills 6 test/kill/run
+	@test/suite kills 10 test/kill/run
 
 CHAOS ?= 10m
 chaos: build ## services apart, killed again and again amid the work, for CHAOS (10m)
@@ -55,10 +55,10 @@ security: ## route walk, error table, hostile input
 	@test/suite security 5 test/security/run
 
 skew: build ## each service in turn from the previous release among current ones, and the reverse
-	@test/suite skew 5 test/skew/run
+	@test/suite skew 7 test/skew/run
 
 replicas: build ## two replicas on shared servers; one dependency away at a time
-	@test/suite replicas 6 test/replicas/run
+	@test/suite replicas 7 test/replicas/run
 
 bench-spine: build ## start, memory, CPU, size, stop, added latency
 	@go run -tags $(TAGS) ./test/bench/spine
@@ -79,7 +79,7 @@ images: build ## container images aran and aran-engine, tagged local, from the p
 	docker build -q -t aran-engine:local -f deploy/compose/prebuilt.Dockerfile --target engine $(if $(ENGINE_BASE),--build-arg ENGINE_BASE=$(ENGINE_BASE)) bin/image
 
 compose-test: build ## the platform as containers: start, a user's way, each one killed once (needs root for a Docker engine)
-	@test/suite compose-test 5 test/compose/run
+	@test/suite compose-test 8 test/compose/run
 
 release: ## a tagged version in dist/<tag>/
 	@test/release

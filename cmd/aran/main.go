@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-var version = "0.1-dev"
+var version = "0.2.0-dev"
 
 // command is one subcommand. run gets what follows its name.
 type command struct {

@@ -57,11 +57,15 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// Port returns a free loopback port, below those that outgoing connections get: it stays free while a process that has it is down.
+// Port returns a free loopback port that it did not return before, below those that outgoing connections get: it stays
+// free while a process that has it is down.
 func Port(tb testing.TB) string {
 	tb.Helper()
 	for range 100 {
 		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort)) //nolint:gosec // any will do
+		if _, given := ports.LoadOrStore(port, true); given {
+			continue
+		}
 		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
 		if err == nil {
 			_ = l.Close()
@@ -73,6 +77,8 @@ func Port(tb testing.TB) string {
 }
 
 const firstPort, lastPort = 10000, 32000
+
+var ports sync.Map //nolint:gochecknoglobals // what this test process gave away
 
 // Listen opens an address that was used a moment ago.
 func Listen(tb testing.TB, address string) (net.Listener, error) {

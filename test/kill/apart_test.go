@@ -25,6 +25,7 @@ const (
 	killsOfEach    = 2                // at random, of each process
 	backgroundWait = 6 * time.Second  // for what is reached by a slow poll
 	mostRounds     = 8                // of work in a life
+	lastAccounts   = 10               // sign in again at the end; sign-ins are limited, and each was tried after its life
 )
 
 // platform is services apart, or replicas, on servers that live through the whole test.
@@ -282,7 +283,9 @@ func (p *platform) report(t *testing.T, what string) {
 		return
 	}
 	p.AwaitReady(readyAgain)
-	if err := p.total.verify(t.Context(), p.site); err != nil {
+	all := *p.total
+	all.accounts = all.accounts[max(0, len(all.accounts)-lastAccounts):]
+	if err := all.verify(t.Context(), p.site); err != nil {
 		p.errs = errors.Join(p.errs, err)
 		t.Error(err)
 	}
@@ -291,6 +294,7 @@ func (p *platform) report(t *testing.T, what string) {
 }
 
 func TestServicesApart(t *testing.T) {
+	t.Parallel()
 	p := layApart(t)
 	points := p.survey(t)
 	n, missed := 0, []string(nil)
@@ -393,6 +397,7 @@ func (p *platform) firstStarts(t *testing.T, points map[string]times) (n int) {
 
 // TestServicesApartAtRandom kills each process, and each server they stand on, amid the work.
 func TestServicesApartAtRandom(t *testing.T) {
+	t.Parallel()
 	p := layApart(t)
 	p.begin()
 	random := seeded(t)
@@ -424,6 +429,7 @@ func (p *platform) randomKills(t *testing.T, random *rand.Rand, each int) {
 
 // TestTwoReplicas kills one of two amid the work, and leaves it dead: what it had in hand is done by the other.
 func TestTwoReplicas(t *testing.T) {
+	t.Parallel()
 	p := &platform{Platform: harness.TwoOf(t, binary(t)), dir: t.TempDir(), sizes: map[string]int64{}, inOrder: map[string][]string{}, total: newLedger()}
 	for i, one := range p.Processes {
 		if _, err := one.Stop(); err != nil {

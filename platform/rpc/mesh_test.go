@@ -199,8 +199,8 @@ func TestStrangersAreRefusedInTheHandshake(t *testing.T) {
 func TestRenewalInFlight(t *testing.T) {
 	t.Parallel()
 	const (
-		life     = 3 * time.Second
-		renewals = 10
+		life     = 6 * time.Second
+		renewals = 8
 		callers  = 4
 	)
 	at, dir := t.TempDir(), t.TempDir()

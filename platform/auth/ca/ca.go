@@ -277,7 +277,7 @@ func (a *Authority) issue(out, service string, life time.Duration) error {
 		return fmt.Errorf("the authority's own certificate ends on %s: run aran ca rotate", a.certs[0].NotAfter.Format(time.DateOnly))
 	}
 	t := &x509.Certificate{
-		SerialNumber: serial(), URIs: []*url.URL{id.URL()}, NotBefore: now.Add(-min(backdate, life/10)), NotAfter: now.Add(life + time.Second), // certificates know whole seconds
+		SerialNumber: serial(), URIs: []*url.URL{id.URL()}, NotBefore: now.Add(-min(backdate, life/10)), NotAfter: now.Add(life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, a.certs[0], &key.PublicKey, a.key)

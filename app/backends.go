@@ -22,15 +22,17 @@ import (
 
 // StoreConfig says where the services' databases are.
 type StoreConfig struct {
-	URL      string `yaml:"url" doc:"PostgreSQL database of each service, with {service} for its name: postgres://aran_{service}@host:5432/aran_{service}?sslmode=verify-full; its keys are in the database of that name with _keys behind it; empty: files in the data directory"`
-	Password string `yaml:"password" doc:"reference to the role's password: file:/run/aran/{service}/database.password or env:NAME; empty: none, or in the URL"`
+	URL         secret.String `yaml:"url" doc:"PostgreSQL database of each service, with {service} for its name: postgres://aran_{service}@host:5432/aran_{service}?sslmode=verify-full; its keys are in the database of that name with _keys behind it; empty: files in the data directory"`
+	Password    string        `yaml:"password" doc:"reference to the role's password: file:/run/aran/{service}/database.password or env:NAME; empty: none, or in the URL"`
+	UnsafePlain bool          `yaml:"unsafe_plain" doc:"allow PostgreSQL on other machines without a checked certificate: documents travel in the clear"`
 }
 
 // BusConfig says where events go.
 type BusConfig struct {
-	URL      string `yaml:"url" doc:"NATS servers: nats://host:4222 or tls://host:4222, several with commas; empty: a server in this process"`
-	Password string `yaml:"password" doc:"reference to the password of the user that is called like the service: file:/run/aran/{service}/bus.password or env:NAME; empty: none"`
-	Replicas int    `yaml:"replicas" doc:"NATS servers that keep each event, 1 to 5; at most as many as there are"`
+	URL         secret.String `yaml:"url" doc:"NATS servers: nats://host:4222 or tls://host:4222, several with commas; empty: a server in this process"`
+	Password    string        `yaml:"password" doc:"reference to the password of the user that is called like the service: file:/run/aran/{service}/bus.password or env:NAME; empty: none"`
+	Replicas    int           `yaml:"replicas" doc:"NATS servers that keep each event, 1 to 5; at most as many as there are"`
+	UnsafePlain bool          `yaml:"unsafe_plain" doc:"allow nats:// to other machines: events and passwords travel in the clear"`
 }
 
 // perService replaces {service} in a setting that is the same for all services but for their name.
@@ -40,12 +42,12 @@ func perService(setting, service string) string {
 
 // database is the URL of a service's database; suffix is "" or "_keys". Empty: a file.
 func (c *Config) database(service, suffix string) (secret.String, error) {
-	if c.Store.URL == "" {
+	if c.Store.URL.Empty() {
 		return secret.String{}, nil
 	}
-	u, err := url.Parse(perService(c.Store.URL, service))
+	u, err := url.Parse(perService(c.Store.URL.Reveal(), service))
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Path == "" {
-		return secret.String{}, errors.New("store.url cannot be read: use postgres://aran_{service}@host:5432/aran_{service}")
+		return secret.String{}, errStoreURL
 	}
 	u.Path += suffix
 	if c.Store.Password != "" {
@@ -66,22 +68,63 @@ func (c *Config) AuditLog() (ledger.Place, error) {
 
 // checkBackends refuses what could not work together.
 func (c *Config) checkBackends() error {
-	if c.Store.URL != "" && !strings.Contains(c.Store.URL, "{service}") {
-		return errors.New("store.url has no {service} in it: each service has a database of its own")
+	if err := errors.Join(c.checkStore(), c.checkBus()); err != nil {
+		return err
 	}
-	if c.Store.URL != "" && c.Bus.URL == "" {
+	if !c.Store.URL.Empty() && c.Bus.URL.Empty() {
 		return errors.New("store.url is set and bus.url is not: replicas that share databases must share the bus; set bus.url to a NATS server")
 	}
-	if c.Search.Vectors == search.VectorsPgvector && c.Store.URL == "" {
+	if c.Search.Vectors == search.VectorsPgvector && c.Store.URL.Empty() {
 		return errors.New("search.vectors is pgvector and store.url is not set: pgvector is an extension of PostgreSQL; set store.url, or search.vectors to memory")
 	}
 	return nil
 }
 
+// checkStore reads the URL of the databases. What it says shows no password.
+func (c *Config) checkStore() error {
+	if c.Store.URL.Empty() {
+		return nil
+	}
+	if _, err := c.database("user", ""); err != nil {
+		return err
+	}
+	if !strings.Contains(c.Store.URL.Reveal(), "{service}") {
+		return errors.New("store.url has no {service} in it: each service has a database of its own")
+	}
+	u, err := url.Parse(perService(c.Store.URL.Reveal(), "user"))
+	if err != nil {
+		return errStoreURL
+	}
+	mode := u.Query().Get("sslmode")
+	if !loopbackHost(u.Hostname()) && mode != "verify-full" && mode != "verify-ca" && !c.Store.UnsafePlain {
+		return errors.New("store.url leads to another machine without sslmode=verify-full: add it (and sslrootcert=FILE), or set store.unsafe_plain")
+	}
+	return nil
+}
+
+// checkBus reads the addresses of NATS servers.
+func (c *Config) checkBus() error {
+	for server := range strings.SplitSeq(c.Bus.URL.Reveal(), ",") {
+		if c.Bus.URL.Empty() {
+			break
+		}
+		u, err := url.Parse(strings.TrimSpace(server))
+		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
+			return errors.New("bus.url cannot be read: use nats://host:4222 or tls://host:4222, several with commas")
+		}
+		if u.Scheme == "nats" && !loopbackHost(u.Hostname()) && !c.Bus.UnsafePlain {
+			return errors.New("bus.url is nats:// to another machine: use tls://, or set bus.unsafe_plain")
+		}
+	}
+	return nil
+}
+
+var errStoreURL = errors.New("store.url cannot be read: use postgres://aran_{service}@host:5432/aran_{service}?sslmode=verify-full")
+
 // openBus starts a server in this process, or finds out about the one elsewhere.
 func (a *App) openBus(ctx context.Context) error {
 	log := a.log.With(slog.String("part", "bus"))
-	if a.cfg.Bus.URL == "" {
+	if a.cfg.Bus.URL.Empty() {
 		s, err := bus.StartServer(ctx, filepath.Join(a.data.path, "bus"), log)
 		if err != nil {
 			return err
@@ -90,7 +133,7 @@ func (a *App) openBus(ctx context.Context) error {
 		a.opened = append(a.opened, run.Part{Name: "bus", Stop: s.Stop})
 		return nil
 	}
-	o := bus.RemoteOptions{URL: a.cfg.Bus.URL, Replicas: a.cfg.Bus.Replicas, Log: log}
+	o := bus.RemoteOptions{URL: a.cfg.Bus.URL.Reveal(), Replicas: a.cfg.Bus.Replicas, Log: log}
 	if a.cfg.Bus.Password != "" {
 		o.Login = func(service string) (secret.String, error) {
 			p, err := secret.Resolve(perService(a.cfg.Bus.Password, service))
@@ -100,7 +143,7 @@ func (a *App) openBus(ctx context.Context) error {
 			return p, nil
 		}
 	}
-	if strings.Contains(a.cfg.Bus.URL, "tls://") && a.cfg.Mesh.Certificates != "" {
+	if strings.Contains(a.cfg.Bus.URL.Reveal(), "tls://") && a.cfg.Mesh.Certificates != "" {
 		o.TLS = func(service string) (*tls.Config, error) { return a.clientTLS(service) }
 	}
 	r, err := bus.OpenRemote(o)
@@ -133,7 +176,7 @@ func (a *App) trimBus(ctx context.Context, r *bus.Remote) {
 
 // holdLeases keeps a second process from running a service whose database is a file of this one.
 func (a *App) holdLeases(ctx context.Context, r *bus.Remote) error {
-	if a.cfg.Store.URL != "" {
+	if !a.cfg.Store.URL.Empty() {
 		return nil
 	}
 	for _, row := range a.rows {

@@ -142,7 +142,7 @@ func buildUser(ctx context.Context, p *parts) (instance, error) {
 		return instance{}, err
 	}
 	cfg := p.app.cfg.User
-	cfg.OpenSignUp = cfg.SignUp == user.SignUpOpen || cfg.SignUp == user.SignUpLoopback && p.app.here(rpc.Gateway) && onLoopback(p.app.cfg.Gateway.Listen)
+	cfg.OpenSignUp = cfg.SignUp == user.SignUpOpen || cfg.SignUp == user.SignUpLoopback && p.app.here(rpc.Gateway) && onLoopback(p.app.cfg.Gateway.Listen) && len(p.app.cfg.Gateway.TrustedProxies) == 0
 	s, err := user.New(ctx, cfg, user.Deps{DB: db, Bus: conn, Box: box, Limits: limits, Server: p.server, Log: p.log, Health: p.app.health})
 	if err != nil {
 		return instance{}, err

@@ -32,6 +32,8 @@ func Examine(_ context.Context, cfg *Config) []Finding {
 		out = append(out, Finding{Good, fine})
 	}
 	say(cfg.Gateway.UnsafePlainHTTP, Unsafe, "gateway.unsafe_plain_http is set: credentials travel in the clear", "the public address does not carry credentials in the clear")
+	say(cfg.Store.UnsafePlain, Unsafe, "store.unsafe_plain is set: what is stored may travel in the clear", "databases on other machines are reached over TLS")
+	say(cfg.Bus.UnsafePlain, Unsafe, "bus.unsafe_plain is set: events travel in the clear", "events travel to other machines over TLS")
 	say(cfg.Watch.UnsafePublic, Unsafe, "watch.unsafe_public is set: the operator address has no authentication", "the operator address is on loopback")
 	say(cfg.Chat.InsecurePlainHTTP, Unsafe, "chat.insecure_plain_http is set: prompts travel in the clear", "providers on other machines are reached over TLS")
 	say(cfg.Chat.InsecureUnscannedData, Unsafe, "chat.insecure_unscanned_data is set: unscanned content reaches providers", "nothing unscanned reaches a provider")

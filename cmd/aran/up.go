@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -54,6 +55,8 @@ func banner(t terminal, a *app.App, cfg *app.Config, took time.Duration) {
 	_, _ = fmt.Fprintf(t.out, "aran %s  %d %s in one process  data %s  ready in %d ms\n", version, len(names), noun, cfg.Data.Dir, took.Milliseconds())
 	if addr := a.PublicAddress(); addr != "" {
 		_, _ = fmt.Fprintf(t.out, "  API       %s/v1      OpenAI and Anthropic compatible; %[1]s/api/docs\n", addr)
+	}
+	if _, err := os.Stat(cfg.User.AdminKeyFile); err == nil { // another replica, or the process of user, may have it
 		_, _ = fmt.Fprintf(t.out, "  Admin key %s\n", strings.TrimSuffix(cfg.Data.Dir, "/")+"/"+filepath.Base(cfg.User.AdminKeyFile))
 	}
 	for i, line := range a.ModelLines() {

@@ -133,7 +133,8 @@ func classifyPostgres(err error) error {
 	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
-		if errors.Is(err, context.DeadlineExceeded) || !away(err) {
+		_, connecting := errors.AsType[*pgconn.ConnectError](err) // its deadline is ours, not the caller's
+		if errors.Is(err, context.DeadlineExceeded) && !connecting || !away(err) {
 			return err
 		}
 		return fault.New(fault.Unavailable, "database_away", "The database cannot be reached; try again.").After(time.Second).Because(err)

@@ -14,7 +14,7 @@ type Config struct {
 	HashMemory   uint32        `yaml:"hash_memory_kib" doc:"memory of one password hash, in KiB (Argon2id)"`
 	HashTime     uint32        `yaml:"hash_time" doc:"passes of one password hash (Argon2id)"`
 	HashParallel int           `yaml:"hash_parallel" doc:"password hashes computed at once"`
-	SignUp       string        `yaml:"sign_up" doc:"who may sign up: open (anyone), closed (by invitation), or loopback (anyone, while the public address is in this process and on loopback)"`
+	SignUp       string        `yaml:"sign_up" doc:"who may sign up: open (anyone), closed (by invitation), or loopback (anyone, while the public address is in this process and on loopback, with no balancer in front)"`
 	SignInBurst  int           `yaml:"sign_in_burst" doc:"wrong passwords per account before it has to wait; one more is allowed each minute"`
 
 	AdminKeyFile string   `yaml:"-"` // where the administrator's key is written at the first start

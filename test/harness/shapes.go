@@ -58,7 +58,7 @@ func Two(tb testing.TB, env ...string) *Platform {
 func TwoOf(tb testing.TB, binary string, env ...string) *Platform {
 	tb.Helper()
 	parts := StartParts(tb, storing())
-	env = append(parts.Env(), append([]string{"ARAN_GATEWAY_TRUSTED_PROXIES=127.0.0.1", "ARAN_DATA_KEYRING=" + filepath.Join(tb.TempDir(), "shared", "keyring.key")}, env...)...)
+	env = append(parts.Env(), append([]string{"ARAN_GATEWAY_TRUSTED_PROXIES=127.0.0.1", "ARAN_USER_SIGN_UP=open", "ARAN_DATA_KEYRING=" + filepath.Join(tb.TempDir(), "shared", "keyring.key")}, env...)...)
 	s := &Platform{Parts: parts, tb: tb}
 	var urls []string
 	for range 2 {

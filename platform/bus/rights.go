@@ -3,7 +3,9 @@ package bus
 // Rights are the subjects that a service's user at a NATS server may publish to and subscribe to: enough for everything
 // that Conn and Remote do, and not more than NATS can tell apart. A service speaks in nobody else's name and hears nobody
 // else's answers. What is kept can be removed by its keepers alone: trimming the events is the recorder's, dead letters are
-// the replayer's. Every service may read every event: events hold ids and digests.
+// the replayer's. Every service may read every event: events hold ids and digests. NATS cannot tell the consumers of one
+// stream apart where their names are not known beforehand: a service that was taken over can take another's deliveries,
+// or delete its consumer, and so keep events from the audit log.
 type Rights struct{ Publish, Subscribe []string }
 
 // Role is what a service does at the bus besides its own events.

@@ -45,9 +45,9 @@ func (c *Config) database(service, suffix string) (secret.String, error) {
 	if c.Store.URL.Empty() {
 		return secret.String{}, nil
 	}
-	u, err := url.Parse(perService(c.Store.URL.Reveal(), service))
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Path == "" {
-		return secret.String{}, errStoreURL
+	u, err := c.storeURL(service)
+	if err != nil {
+		return secret.String{}, err
 	}
 	u.Path += suffix
 	if c.Store.Password != "" {
@@ -58,6 +58,15 @@ func (c *Config) database(service, suffix string) (secret.String, error) {
 		u.User = url.UserPassword(u.User.Username(), p.Reveal())
 	}
 	return secret.New(u.String()), nil
+}
+
+// storeURL is the address of a service's database as it is set, without what store.password refers to.
+func (c *Config) storeURL(service string) (*url.URL, error) {
+	u, err := url.Parse(perService(c.Store.URL.Reveal(), service))
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Path == "" {
+		return nil, errStoreURL // the cause would show a password
+	}
+	return u, nil
 }
 
 // AuditLog is where the log of decisions is kept.
@@ -80,20 +89,17 @@ func (c *Config) checkBackends() error {
 	return nil
 }
 
-// checkStore reads the URL of the databases. What it says shows no password.
+// checkStore reads the URL of the databases. It opens no password: a process may read that of its own services only.
 func (c *Config) checkStore() error {
 	if c.Store.URL.Empty() {
 		return nil
 	}
-	if _, err := c.database("user", ""); err != nil {
+	u, err := c.storeURL(identity)
+	if err != nil {
 		return err
 	}
 	if !strings.Contains(c.Store.URL.Reveal(), "{service}") {
 		return errors.New("store.url has no {service} in it: each service has a database of its own")
-	}
-	u, err := url.Parse(perService(c.Store.URL.Reveal(), "user"))
-	if err != nil {
-		return errStoreURL
 	}
 	mode := u.Query().Get("sslmode")
 	if !loopbackHost(u.Hostname()) && mode != "verify-full" && mode != "verify-ca" && !c.Store.UnsafePlain {

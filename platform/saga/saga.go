@@ -61,7 +61,7 @@ type Engine struct {
 	stopping chan struct{}
 	stop     sync.Once
 	mu       sync.Mutex
-	running  int           // runs that may still take a step
+	running  int           // runs that may still take a step, and starts
 	quiet    chan struct{} // replaced and closed when running changes
 	launched bool
 }
@@ -195,13 +195,18 @@ func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.e.stopping:
-		return fault.New(fault.Unavailable, "stopping", "The service is stopping.").After(time.Second)
+		return stoppingFault()
+	}
+	if !s.e.admit() {
+		<-s.e.queue
+		return stoppingFault()
 	}
 	raw, err := json.Marshal(in)
 	var h dbos.WorkflowHandle[string]
 	if err == nil {
 		h, err = dbos.RunWorkflow(s.e.ctx, s.e.flow, call{s.name, raw, traceParent(ctx)}, dbos.WithWorkflowID(id))
 	}
+	s.e.add(-1)
 	if err != nil {
 		<-s.e.queue
 		return fmt.Errorf("start saga %s: %w", s.name, err)
@@ -212,6 +217,10 @@ func (s *Saga[I]) Start(ctx context.Context, id string, in I) error {
 		_, _ = h.GetResult()
 	}()
 	return nil
+}
+
+func stoppingFault() error {
+	return fault.New(fault.Unavailable, "stopping", "The service is stopping.").After(time.Second)
 }
 
 // Launch resumes what an earlier process left and begins to work.
@@ -236,7 +245,11 @@ func (e *Engine) Launch(ctx context.Context) error {
 // Rest ends the work; runs in hand finish their step and are resumed at the next Launch. The database stays open, for what
 // the last steps emitted.
 func (e *Engine) Rest(ctx context.Context) error {
-	e.stop.Do(func() { close(e.stopping) })
+	e.stop.Do(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		close(e.stopping)
+	})
 	err := e.awaitQuiet(ctx)
 	if e.end != nil {
 		e.end()
@@ -276,9 +289,28 @@ func (e *Engine) awaitQuiet(ctx context.Context) error {
 	}
 }
 
+// admit counts a start as work in hand; false when the engine stops. What it admitted is over before the library's
+// engine is shut down, which must not be handed a run meanwhile.
+func (e *Engine) admit() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.stopping:
+		return false
+	default:
+	}
+	e.count(1)
+	return true
+}
+
 func (e *Engine) add(n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.count(n)
+}
+
+// count is called with the lock held.
+func (e *Engine) count(n int) {
 	e.running += n
 	close(e.quiet)
 	e.quiet = make(chan struct{})

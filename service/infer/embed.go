@@ -2,10 +2,10 @@ package infer
 
 import (
 	"context"
-	"fmt"
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/service/infer/minilm"
 	"aran/service/infer/registry"
@@ -19,9 +19,11 @@ type Embeddings struct {
 	Dim     int
 }
 
-// embedBatch texts are computed before others get their turn, so that a short query does not wait for a
-// whole document.
-const embedBatch = 16
+// embedBatch is the cost of the texts that are computed together: what the encoder takes in one pass.
+const embedBatch = minilm.Window
+
+// textCost estimates the tokens of a text that the encoder sees.
+func textCost(text string) int { return min(len(text)/4+2, minilm.Window) }
 
 // Embed makes vectors. Model may be empty or `default`.
 func (s *Service) Embed(ctx context.Context, model string, texts []string) (out Embeddings, err error) {
@@ -31,35 +33,26 @@ func (s *Service) Embed(ctx context.Context, model string, texts []string) (out 
 	ctx, call := s.telemetry.begin(ctx, "embeddings", model)
 	defer func() { call.end(ctx, err) }()
 	call.span.SetAttributes(attribute.Int("aran.infer.texts", len(texts)))
-	place, err := s.embedGate.enter(ctx)
+	vectors, err := s.embeds.Do(ctx, auth.From(ctx).Tenant, texts)
 	if err != nil {
 		return Embeddings{}, err
 	}
-	defer place.leave()
-	out = Embeddings{Model: model, Digest: s.encoderDigest, Dim: minilm.Dim, Vectors: make([]minilm.Embedding, 0, len(texts))}
-	for at := 0; at < len(texts); at += embedBatch {
-		if at > 0 {
-			if err := place.turn(ctx); err != nil {
-				return Embeddings{}, err
-			}
-		}
-		part, err := s.encode(ctx, texts[at:min(at+embedBatch, len(texts))])
-		if err != nil {
-			if ctx.Err() != nil {
-				return Embeddings{}, ctx.Err()
-			}
-			s.encoderFailed.Store(&err)
-			return Embeddings{}, fault.New(fault.Internal, "encoder_failed", "The encoder failed.").Because(err)
-		}
-		out.Vectors = append(out.Vectors, part...)
-	}
-	if len(out.Vectors) != len(texts) {
-		return Embeddings{}, fmt.Errorf("the encoder gave %d vectors for %d texts", len(out.Vectors), len(texts))
-	}
+	out = Embeddings{Model: model, Digest: s.encoderDigest, Dim: minilm.Dim, Vectors: vectors}
 	tokens := 0
 	for _, v := range out.Vectors {
 		tokens += v.Tokens
 	}
 	call.tokens(ctx, tokens, 0)
 	return out, nil
+}
+
+// encodeBatch is what the queue has done: texts of any callers. A broken encoder stays broken.
+func (s *Service) encodeBatch(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+	s.telemetry.batch.Record(ctx, int64(len(texts)))
+	out, err := s.encode(ctx, texts)
+	if err != nil && ctx.Err() == nil {
+		s.encoderFailed.Store(&err)
+		err = fault.New(fault.Internal, "encoder_failed", "The encoder failed.").Because(err)
+	}
+	return out, err
 }

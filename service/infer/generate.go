@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/llm"
 	"aran/service/infer/child"
@@ -58,11 +59,11 @@ func (s *Service) Generate(ctx context.Context, p Prompt, emit func(text string)
 	m := s.local[p.Model]
 	ctx, call := s.telemetry.begin(ctx, "chat", p.Model)
 	defer func() { call.end(ctx, err) }()
-	place, err := m.gate.enter(ctx)
+	leave, err := m.gate.Enter(ctx, auth.From(ctx).Tenant)
 	if err != nil {
 		return Finish{}, err
 	}
-	defer place.leave()
+	defer leave()
 	lease, err := m.child.Acquire(ctx)
 	if err != nil {
 		return Finish{}, err

@@ -28,6 +28,7 @@ import (
 	"aran/platform/watch"
 	"aran/service/infer/child"
 	"aran/service/infer/minilm"
+	"aran/service/infer/queue"
 	"aran/service/infer/registry"
 )
 
@@ -80,7 +81,7 @@ type Service struct {
 	encode        func(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	encoderDigest string
 	encoderFailed atomic.Pointer[error]
-	embedGate     *gate
+	embeds        *queue.Batcher[string, minilm.Embedding]
 
 	firstLook time.Duration // after the start
 	stop      context.CancelFunc
@@ -92,7 +93,7 @@ type localModel struct {
 	manifest *registry.Manifest
 	digest   string
 	child    *child.Child
-	gate     *gate
+	gate     *queue.Gate
 }
 
 // How long after the start an installed model is loaded, and how often one that is missing is looked for.
@@ -125,10 +126,11 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 	}
 	s := &Service{
 		cfg: cfg, d: d, registry: reg, telemetry: t, local: map[string]*localModel{}, encode: encode, encoderDigest: digest, firstLook: firstLook,
-		embedGate: newGate("texts are embedded", cfg.embedAtOnce(), cfg.EmbedQueue, cfg.EmbedWait),
-		public:    rpc.NewPublic(d.Server, "Models"),
+		public: rpc.NewPublic(d.Server, "Models"),
 	}
-	s.embedGate.refused = s.refusals("embeddings")
+	s.embeds = queue.NewBatcher(queue.Options{
+		What: "texts are embedded", AtOnce: cfg.embedAtOnce(), Calls: cfg.EmbedQueue, Wait: cfg.EmbedWait, Refused: s.refusals("embeddings"),
+	}, embedBatch, textCost, s.encodeBatch)
 	for _, name := range reg.Names() {
 		m, err := reg.Manifest(name)
 		if err != nil {
@@ -143,9 +145,9 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 	return s, nil
 }
 
-func (s *Service) refusals(operation string) func(context.Context) {
-	return func(ctx context.Context) {
-		s.telemetry.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.operation.name", operation)))
+func (s *Service) refusals(operation string) func(context.Context, string) {
+	return func(ctx context.Context, reason string) {
+		s.telemetry.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.operation.name", operation), attribute.String("reason", reason)))
 	}
 }
 
@@ -154,8 +156,9 @@ func (s *Service) newLocal(m *registry.Manifest) *localModel {
 	if size == 0 {
 		size = m.Context
 	}
-	l := &localModel{manifest: m, digest: m.Digest(), gate: newGate("questions are asked", 1, s.cfg.GenerateQueue, s.cfg.GenerateWait)}
-	l.gate.refused = s.refusals("chat")
+	l := &localModel{manifest: m, digest: m.Digest(), gate: queue.NewGate(queue.Options{
+		What: "questions are asked", AtOnce: 1, Calls: s.cfg.GenerateQueue, Wait: s.cfg.GenerateWait, Refused: s.refusals("chat"),
+	})}
 	l.child = child.New(child.Options{
 		Name: m.Name, Program: s.cfg.engine(), Threads: s.cfg.threads(), Context: size, Queue: 1,
 		Memory: int64(s.cfg.MemoryMB) << 20, Nice: s.cfg.Nice, IdleStop: s.cfg.IdleStop, Log: s.d.Log,
@@ -189,6 +192,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		errs = append(errs, l.child.Stop(ctx))
 	}
 	s.done.Wait()
+	s.embeds.Close()
 	return errors.Join(errs...)
 }
 

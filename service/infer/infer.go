@@ -157,7 +157,7 @@ func (s *Service) newLocal(m *registry.Manifest) *localModel {
 	l := &localModel{manifest: m, digest: m.Digest(), gate: newGate("questions are asked", 1, s.cfg.GenerateQueue, s.cfg.GenerateWait)}
 	l.gate.refused = s.refusals("chat")
 	l.child = child.New(child.Options{
-		Name: m.Name, Program: s.cfg.engine(), Threads: s.cfg.threads(), Context: size, Queue: 1,
+		Name: m.Name, Program: s.cfg.engine(),
 		Memory: int64(s.cfg.MemoryMB) << 20, Nice: s.cfg.Nice, IdleStop: s.cfg.IdleStop, Log: s.d.Log,
 		Pack:    func(ctx context.Context) (child.Pack, error) { return s.pack(ctx, m.Name) },
 		Changed: func(st child.State) { s.changed(l, st) },

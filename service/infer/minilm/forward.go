@@ -2,8 +2,11 @@ package minilm
 
 import (
 	"context"
+	"errors"
 	"math"
 )
+
+var errNoVector = errors.New("the model's numbers leave their range: it gives no vector")
 
 // Rows stand a little further apart than they are long, so that the rows that a product reads
 // side by side fall into different sets of the cache.
@@ -139,8 +142,8 @@ func transpose(panels, keys []float32, n int) {
 	}
 }
 
-// pool is the mean of a text's rows, of unit length.
-func (s *scratch) pool(span [2]int) []float32 {
+// pool is the mean of a text's rows, of unit length. A model whose sums leave the range of numbers has none.
+func (s *scratch) pool(span [2]int) ([]float32, error) {
 	v := make([]float32, Dim)
 	for i := span[0]; i < span[1]; i++ {
 		for j, x := range s.x[i*ldX:][:Dim] {
@@ -151,9 +154,12 @@ func (s *scratch) pool(span [2]int) []float32 {
 	for _, x := range v {
 		squares += float64(x) * float64(x)
 	}
+	if !(squares > 0) || math.IsInf(squares, 0) {
+		return nil, errNoVector
+	}
 	scale := float32(1 / math.Sqrt(squares))
 	for j := range v {
 		v[j] *= scale
 	}
-	return v
+	return v, nil
 }

@@ -1,14 +1,18 @@
 // Package minilm is the built-in text encoder: all-MiniLM-L6-v2 in Go, its weights inside the
 // binary.
 //
-// It knows English, sees the first 256 tokens of a text, and never reads a file or the network.
+// It knows English, sees the first 256 tokens of a text, and never uses the network. Another version of it
+// can be read from a file: that is outside data, and is checked before it computes anything.
 // Vectors of different digests must not be compared.
 package minilm
 
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -30,32 +34,81 @@ type Embedding struct {
 // Encoder turns texts into vectors. Safe for concurrent use: it computes on no more processors
 // than GOMAXPROCS was when it was loaded, whoever calls; others wait.
 type Encoder struct {
-	tok   *Tokenizer
-	model func() (*model, error) // checked and laid out at first use
-	fast  kernel
-	slots chan struct{} // one for each pass that may run
-	spare sync.Pool     // of *scratch, about 4 MB each
+	tok    *Tokenizer
+	model  func() (*model, error) // checked and laid out at first use
+	digest string
+	fast   kernel
+	slots  chan struct{} // one for each pass that may run
+	spare  sync.Pool     // of *scratch, about 4 MB each
 }
 
-// Load returns the packed model's encoder. It is quick and touches little memory: the weights
-// are checked and laid out at the first Encode.
+// Load returns the encoder of the model inside the program. It is quick and touches little memory: the
+// weights are checked and laid out at the first Encode.
 func Load() (*Encoder, error) {
 	words, rules, weights, err := sections(packed)
 	if err != nil {
 		return nil, err
 	}
+	return newEncoder(digest, func() tables { return mustTables(words, rules) }, func() (*model, error) {
+		if err := verify(packed); err != nil {
+			return nil, err
+		}
+		return newModel(weights)
+	}), nil
+}
+
+// New returns the encoder of a packed model of the same shape, as pack/ writes them; it keeps the string.
+// All of it is read and checked: what is cut off, too long, or holds numbers or words that the encoder
+// could not compute with, is an error.
+func New(file string) (*Encoder, error) {
+	words, rules, weights, err := sections(file)
+	if err != nil {
+		return nil, err
+	}
+	tab, err := parseTables(words, rules)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newModel(weights)
+	if err != nil {
+		return nil, err
+	}
+	return newEncoder(sum(file), func() tables { return tab }, func() (*model, error) { return m, nil }), nil
+}
+
+// Open reads a packed model from a file, all of it: what happens to the file afterwards changes nothing.
+// It needs 33 MB. The errors are New's and those of reading.
+func Open(path string) (*Encoder, error) {
+	f, err := os.Open(path) //nolint:gosec // the caller names the file
+	if err != nil {
+		return nil, fmt.Errorf("open the encoder: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was read only
+	var b strings.Builder
+	b.Grow(len(packed)) // the size that it has, if it is one
+	n, err := io.Copy(&b, io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the encoder %s: %w", path, err)
+	}
+	if n > maxFile {
+		return nil, fmt.Errorf("the encoder %s has more than %d bytes: it is not a packed model", path, maxFile)
+	}
+	e, err := New(b.String())
+	if err != nil {
+		return nil, fmt.Errorf("the encoder %s: %w", path, err)
+	}
+	return e, nil
+}
+
+func newEncoder(digest string, tab func() tables, m func() (*model, error)) *Encoder {
 	return &Encoder{
-		tok: &Tokenizer{tables: sync.OnceValue(func() tables { return mustTables(words, rules) })},
-		model: sync.OnceValues(func() (*model, error) {
-			if err := verify(packed); err != nil {
-				return nil, err
-			}
-			return newModel(weights), nil
-		}),
-		fast:  fastest(),
-		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		spare: sync.Pool{New: func() any { return newScratch() }},
-	}, nil
+		tok:    &Tokenizer{tables: sync.OnceValue(tab)},
+		model:  sync.OnceValues(m),
+		digest: digest,
+		fast:   fastest(),
+		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		spare:  sync.Pool{New: func() any { return newScratch() }},
+	}
 }
 
 // Encode returns one embedding for each text, in order. It stops early when ctx ends. A text's
@@ -120,13 +173,17 @@ func (e *Encoder) pass(ctx context.Context, m *model, b batch, out []Embedding) 
 		return err
 	}
 	for i, t := range b.texts {
-		out[t].Vector = s.pool(b.spans[i])
+		v, err := s.pool(b.spans[i])
+		if err != nil {
+			return fmt.Errorf("text %d: %w", t, err)
+		}
+		out[t].Vector = v
 	}
 	return nil
 }
 
 // Digest is the SHA-256 (hex) of the packed weights and tokenizer.
-func (e *Encoder) Digest() string { return digest }
+func (e *Encoder) Digest() string { return e.digest }
 
 // Tokenizer returns the model's tokenizer.
 func (e *Encoder) Tokenizer() *Tokenizer { return e.tok }
@@ -138,13 +195,21 @@ type tables struct {
 
 // mustTables cannot fail for a file with the right digest.
 func mustTables(words, rules string) tables {
+	t, err := parseTables(words, rules)
+	if err != nil {
+		panic(fmt.Errorf("minilm: %w", err))
+	}
+	return t
+}
+
+func parseTables(words, rules string) (tables, error) {
 	v, err := parseVocab(words)
 	if err != nil {
-		panic(fmt.Errorf("minilm: read the vocabulary: %w", err))
+		return tables{}, fmt.Errorf("read the vocabulary: %w", err)
 	}
 	c, err := parseChars(rules)
 	if err != nil {
-		panic(fmt.Errorf("minilm: read the character rules: %w", err))
+		return tables{}, fmt.Errorf("read the character rules: %w", err)
 	}
-	return tables{v, c}
+	return tables{v, c}, nil
 }

@@ -1,6 +1,10 @@
 package minilm
 
-import "math"
+import (
+	"errors"
+	"fmt"
+	"math"
+)
 
 // The model's shape (BERT, 6 layers).
 const (
@@ -35,9 +39,9 @@ type model struct {
 	layers [layers]layer
 }
 
-func newModel(weights string) *model {
-	r := reader{weights}
-	m := &model{words: r.take(vocabSize * Dim), scales: r.take(vocabSize * Dim / group * 2)}
+func newModel(weights string) (*model, error) {
+	r := &reader{b: weights}
+	m := &model{words: r.take(vocabSize * Dim), scales: r.halves(vocabSize * Dim / group)}
 	m.places = r.floats(Window * Dim)
 	m.norm = r.normal()
 	for i := range m.layers {
@@ -49,7 +53,15 @@ func newModel(weights string) *model {
 		l.down = r.matrix(inner, Dim)
 		l.norm2 = r.normal()
 	}
-	return m
+	switch {
+	case r.short:
+		return nil, errors.New("the packed model's weights are cut off")
+	case len(r.b) > 0:
+		return nil, fmt.Errorf("%d bytes stand behind the packed model's weights", len(r.b))
+	case r.wild:
+		return nil, errors.New("the packed model holds a scale, bias or position that is no number")
+	}
+	return m, nil
 }
 
 func (r *reader) normal() normal { return normal{r.floats(Dim), r.floats(Dim)} }

@@ -102,10 +102,11 @@ func ParseManifest(b []byte) (Manifest, error) {
 }
 
 var (
-	namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	pathPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$`)
-	pipPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+]{0,63}$`)
-	npmPattern  = regexp.MustCompile(`^(@[a-z0-9~][a-z0-9._~-]{0,99}/)?[a-z0-9~][a-z0-9._~-]{0,99}@[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$`)
+	namePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	legacyPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	pathPattern   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$`)
+	pipPattern    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+]{0,63}$`)
+	npmPattern    = regexp.MustCompile(`^(@[a-z0-9~][a-z0-9._~-]{0,99}/)?[a-z0-9~][a-z0-9._~-]{0,99}@[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$`)
 )
 
 func (m *Manifest) check() error {
@@ -114,6 +115,8 @@ func (m *Manifest) check() error {
 		return errors.New("name: use up to 64 of a-z, 0-9, dot, dash and underscore")
 	case !namePattern.MatchString(m.Version):
 		return fmt.Errorf("version %.100q: use up to 64 of a-z, 0-9, dot, dash and underscore", m.Version)
+	case legacyPattern.MatchString(m.Version):
+		return fmt.Errorf("version %.100q: 16 hexadecimal digits are how folders were called before there were versions", m.Version)
 	case !slices.Contains(ModelKinds(), m.Kind):
 		return fmt.Errorf("kind %.100q: use one of %s", m.Kind, strings.Join(ModelKinds(), ", "))
 	case m.Licence == "":
@@ -222,7 +225,7 @@ func (m *Manifest) checkFiles() error {
 	}
 	for p := range seen {
 		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
-			if seen[dir] || dir == record {
+			if seen[dir] || dir == record || dir == signedRecord {
 				return fmt.Errorf("%q is a file and a folder", dir)
 			}
 		}
@@ -235,7 +238,7 @@ func (m *Manifest) has(p string) bool {
 }
 
 func (f *File) check() error {
-	if !pathPattern.MatchString(f.Path) || f.Path == record {
+	if !pathPattern.MatchString(f.Path) || f.Path == record || f.Path == signedRecord {
 		return fmt.Errorf("file %.200q: not a path below the model's folder", f.Path)
 	}
 	if err := checkFormat(f.Path); err != nil {

@@ -228,7 +228,7 @@ func TestBuiltInEncoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, settings(t), database(t), e.Encode)
-	got, err := w.s.Embed(t.Context(), "", []string{"The audit log holds every decision."})
+	got, err := w.s.Embed(t.Context(), "", "", []string{"The audit log holds every decision."})
 	if err != nil || len(got.Vectors) != 1 || len(got.Vectors[0].Vector) != minilm.Dim {
 		t.Errorf("%d vectors, %v", len(got.Vectors), err)
 	}
@@ -281,7 +281,7 @@ func TestOverloadIsShed(t *testing.T) {
 	results := make(chan error, 2)
 	for range 2 {
 		go func() {
-			_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", []string{"a"})
+			_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", "", []string{"a"})
 			results <- err
 		}()
 	}
@@ -297,7 +297,7 @@ func TestOverloadIsShed(t *testing.T) {
 			t.Errorf("one that fits: %v", err)
 		}
 	}
-	if _, err := w.s.Embed(t.Context(), "", []string{"a"}); err != nil {
+	if _, err := w.s.Embed(t.Context(), "", "", []string{"a"}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -347,14 +347,14 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 	}
 	go func() {
 		<-started
-		_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", []string{"short"})
+		_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", "", []string{"short"})
 		short <- err
 	}()
 	long := make([]string, 4*embedBatch)
 	for i := range long {
 		long[i] = "long"
 	}
-	if _, err := w.s.Embed(t.Context(), "", long); err != nil {
+	if _, err := w.s.Embed(t.Context(), "", "", long); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-short; err != nil {
@@ -453,7 +453,7 @@ func readAll(t *testing.T, answer string) (string, Finish, error) {
 
 func TestReadAnswer(t *testing.T) {
 	good := "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n"
-	if text, f, err := readAll(t, good); err != nil || text != "Hi" || f != (Finish{"length", 3, 1}) {
+	if text, f, err := readAll(t, good); err != nil || text != "Hi" || f != (Finish{Reason: "length", Prompt: 3, Completion: 1}) {
 		t.Errorf("%q %+v %v", text, f, err)
 	}
 	for name, bad := range map[string]string{

@@ -46,7 +46,7 @@ func (s *Service) getModels(ctx context.Context, _ *struct{}) (*modelsOut, error
 	out := &modelsOut{}
 	out.Body.Models = make([]modelBody, len(list))
 	for i, m := range list {
-		out.Body.Models[i] = modelBody(m)
+		out.Body.Models[i] = show(m)
 	}
 	return out, nil
 }
@@ -62,5 +62,9 @@ func (s *Service) getModel(ctx context.Context, in *modelIn) (*modelOut, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &modelOut{Body: modelBody(m)}, nil
+	return &modelOut{Body: show(m)}, nil
+}
+
+func show(m Model) modelBody {
+	return modelBody{m.Name, m.Version, m.Title, m.Kind, m.Digest, m.Licence, m.Status, m.Dim, m.Context}
 }

@@ -47,10 +47,11 @@ type Model interface {
 // Main is the program: it serves on the socket until its parent ends. It returns an error when it could not
 // begin. Logs are JSON lines.
 func Main(ctx context.Context, args []string, parent io.Reader, log io.Writer) error {
-	return main(ctx, args, parent, slog.New(slog.NewJSONHandler(log, nil)), open)
+	return Run(ctx, args, parent, slog.New(slog.NewJSONHandler(log, nil)), open)
 }
 
-func main(ctx context.Context, args []string, parent io.Reader, log *slog.Logger, open func(string) (Model, error)) error {
+// Run is Main with another way to open a model, for programs that stand in for an encoder.
+func Run(ctx context.Context, args []string, parent io.Reader, log *slog.Logger, open func(string) (Model, error)) error {
 	f := flag.NewFlagSet(Command, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	model, socket := f.String("model", "", "file of the weights, or "+Builtin), f.String("socket", "", "path of the Unix socket; its folder must be private")

@@ -34,7 +34,7 @@ type Config struct {
 
 	GenerateQueue int           `yaml:"generate_queue" doc:"questions that may wait for each local model"`
 	GenerateWait  time.Duration `yaml:"generate_wait" doc:"how long a question waits for its turn at most"`
-	EmbedAtOnce   int           `yaml:"embed_at_once" doc:"embedding requests computed at once; 0: one per processor"`
+	EmbedAtOnce   int           `yaml:"embed_at_once" doc:"batches of texts computed at once; 0: one per processor"`
 	EmbedQueue    int           `yaml:"embed_queue" doc:"embedding requests that may wait"`
 	EmbedWait     time.Duration `yaml:"embed_wait" doc:"how long an embedding request waits for its turn at most"`
 

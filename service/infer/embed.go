@@ -2,11 +2,10 @@ package infer
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"aran/platform/auth"
 	"aran/service/infer/minilm"
 	"aran/service/infer/registry"
 )
@@ -20,9 +19,11 @@ type Embeddings struct {
 	Dim     int
 }
 
-// embedBatch texts are computed before others get their turn, so that a short query does not wait for a
-// whole document.
-const embedBatch = 16
+// embedBatch is the cost of the texts that are computed together: what the encoder takes in one pass.
+const embedBatch = minilm.Window
+
+// textCost estimates the tokens of a text that the encoder sees.
+func textCost(text string) int { return min(len(text)/4+2, minilm.Window) }
 
 // Embed makes vectors. Model may be empty or `default`. With a digest only the version of that digest answers, or
 // the error is fault.Missing `digest_not_served`.
@@ -38,19 +39,14 @@ func (s *Service) Embed(ctx context.Context, model, digest string, texts []strin
 	ctx, call := s.telemetry.begin(ctx, "embeddings", model)
 	defer func() { call.end(ctx, err) }()
 	call.span.SetAttributes(attribute.Int("aran.infer.texts", len(texts)))
-	place, err := s.embedGate.enter(ctx)
-	if err != nil {
-		return Embeddings{}, err
-	}
-	defer place.leave()
 	t, err := s.encoderFor(ctx, model, digest)
 	if err != nil {
 		return Embeddings{}, err
 	}
 	defer t.release()
-	vectors, err := t.embed(ctx, place, texts)
+	vectors, err := t.embed(ctx, texts)
 	if t.fallback(ctx, err) {
-		vectors, err = t.embed(ctx, place, texts)
+		vectors, err = t.embed(ctx, texts)
 	}
 	t.count(ctx, err)
 	call.answered(&t.v.Model)
@@ -66,31 +62,27 @@ func (s *Service) Embed(ctx context.Context, model, digest string, texts []strin
 	return out, nil
 }
 
-// embed makes all vectors with one version.
-func (t *turn) embed(ctx context.Context, place *place, texts []string) ([]minilm.Embedding, error) {
-	out := make([]minilm.Embedding, 0, len(texts))
-	for at := 0; at < len(texts); at += embedBatch {
-		if at > 0 {
-			if err := place.turn(ctx); err != nil {
-				return nil, err
-			}
-		}
-		batch := texts[at:min(at+embedBatch, len(texts))]
-		begin := time.Now()
-		part, err := t.encode(ctx, batch)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			return nil, err
-		}
-		if at == 0 {
-			t.mirror(batch, part, time.Since(begin))
-		}
-		out = append(out, part...)
+// embed makes all vectors with one version, together with what others ask of it.
+func (t *turn) embed(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+	limited := ctx
+	if t.trial {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeoutCause(ctx, t.patience(ctx), errTooSlow)
+		defer cancel()
 	}
-	if len(out) != len(texts) {
-		return nil, fmt.Errorf("the encoder gave %d vectors for %d texts", len(out), len(texts))
+	out, err := t.v.embeds.Do(limited, auth.From(ctx).Tenant, texts)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.trial && !t.m.trying(t.v):
+		return nil, errGoneBack
 	}
+	t.mirror(texts, out)
 	return out, nil
+}
+
+// encodeBatch is what the queue has done: texts of any callers.
+func (v *version) encodeBatch(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+	v.s.telemetry.batch.Record(ctx, int64(len(texts)))
+	return v.encode(ctx, texts)
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/llm"
 	"aran/service/infer/child"
@@ -120,11 +121,11 @@ func (t *turn) try(ctx context.Context, p Prompt, emit func(text string) error) 
 
 // answer asks this version.
 func (v *version) answer(ctx context.Context, p Prompt, emit func(text string) error) (Finish, error) {
-	place, err := v.gate.enter(ctx)
+	leave, err := v.gate.Enter(ctx, auth.From(ctx).Tenant)
 	if err != nil {
 		return Finish{}, err
 	}
-	defer place.leave()
+	defer leave()
 	lease, err := v.child.Acquire(ctx)
 	if err != nil {
 		return Finish{}, err

@@ -96,7 +96,6 @@ type Service struct {
 	encode        func(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	encoderDigest string
 	encoderFailed atomic.Pointer[error]
-	embedGate     *gate
 
 	firstLook time.Duration   // after the start
 	life      context.Context //nolint:containedctx // from Start to Stop
@@ -135,18 +134,16 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 	}
 	s := &Service{
 		cfg: cfg, d: d, registry: reg, telemetry: t, served: map[string]*served{}, id: store.NewEventID(), self: program(), encode: encode, encoderDigest: digest, firstLook: firstLook,
-		embedGate: newGate("texts are embedded", cfg.embedAtOnce(), cfg.EmbedQueue, cfg.EmbedWait),
-		public:    rpc.NewPublic(d.Server, "Models"),
+		public: rpc.NewPublic(d.Server, "Models"),
 	}
-	s.embedGate.refused = s.refusals("embeddings")
 	s.routes()
 	d.Health.Add("infer: encoder", s.encoderReady)
 	return s, nil
 }
 
-func (s *Service) refusals(operation string) func(context.Context) {
-	return func(ctx context.Context) {
-		s.telemetry.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.operation.name", operation)))
+func (s *Service) refusals(operation string) func(context.Context, string) {
+	return func(ctx context.Context, reason string) {
+		s.telemetry.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.operation.name", operation), attribute.String("reason", reason)))
 	}
 }
 

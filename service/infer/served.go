@@ -9,7 +9,6 @@ import (
 	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/split"
-	"aran/service/infer/minilm"
 	"aran/service/infer/registry"
 )
 
@@ -191,20 +190,6 @@ func (t *turn) patience(ctx context.Context) time.Duration {
 		d = min(d, time.Until(end)/2)
 	}
 	return d
-}
-
-// encode makes vectors with the turn's version.
-func (t *turn) encode(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
-	if !t.trial {
-		return t.v.encode(ctx, texts)
-	}
-	limited, cancel := context.WithTimeoutCause(ctx, t.patience(ctx), errTooSlow)
-	defer cancel()
-	out, err := t.v.encode(limited, texts)
-	if err == nil && !t.m.trying(t.v) {
-		return nil, errGoneBack
-	}
-	return out, err
 }
 
 var errGoneBack = errors.New("the version lost its trial meanwhile")

@@ -33,6 +33,7 @@ const (
 
 const (
 	latencySlack  = 5 * time.Millisecond // a version may be so much slower in any case
+	probesAtOnce  = 8
 	probeTimeout  = 20 * time.Second
 	loadPatience  = 70 * time.Second // the process itself has 60 s
 	beatEvery     = 2 * time.Second
@@ -379,7 +380,7 @@ func (m *served) watch(ctx context.Context, row *rolloutRow, next *version, t *t
 	hold := m.s.cfg.RolloutHold
 	tick := time.NewTicker(min(max(hold/8, 5*time.Millisecond), time.Second))
 	defer tick.Stop()
-	since, beat := time.Now(), time.Now()
+	since, beat, pairs := time.Now(), time.Now(), 0
 	for {
 		select {
 		case <-tick.C:
@@ -393,8 +394,13 @@ func (m *served) watch(ctx context.Context, row *rolloutRow, next *version, t *t
 		if m.s.registry.Active(m.name) != next.Version {
 			roll.Stop("another version was chosen")
 		}
-		if roll.Lacking() > 0 && time.Since(since) >= hold/2 {
+		for range probesAtOnce {
+			late := time.Since(since) >= hold/2
+			if !(late && roll.Lacking() > 0) && !(m.kind == registry.Embed && pairs < m.s.cfg.RolloutSample) {
+				break
+			}
 			m.probe(ctx, t, roll)
+			pairs++
 		}
 		d := roll.Decide(time.Now())
 		switch d.Verdict {
@@ -403,7 +409,7 @@ func (m *served) watch(ctx context.Context, row *rolloutRow, next *version, t *t
 		case split.Back:
 			return &failure{d.Reason, d.Detail}
 		case split.Next:
-			since = time.Now()
+			since, pairs = time.Now(), 0
 			if err := m.enter(ctx, row, phaseShifting, d.Percent); err != nil {
 				return err
 			}
@@ -526,7 +532,7 @@ func (s *Service) retire(v *version, patience time.Duration) {
 
 // mirror repeats what the active version answered on the next one, beside the call, one at a time: nobody waits for
 // it and nobody gets it. Where both make the same vectors they are compared.
-func (t *turn) mirror(texts []string, vectors []minilm.Embedding, took time.Duration) {
+func (t *turn) mirror(texts []string, vectors []minilm.Embedding) {
 	m := t.m
 	m.mu.Lock()
 	next, roll, same := m.next, m.roll, m.same
@@ -542,8 +548,8 @@ func (t *turn) mirror(texts []string, vectors []minilm.Embedding, took time.Dura
 	}
 	next.users.Add(1)
 	m.mu.Unlock()
-	n := len(texts)
-	texts, vectors = slices.Clone(texts), slices.Clone(vectors)
+	n := min(len(texts), mirroredTexts)
+	texts, vectors = slices.Clone(texts[:n]), slices.Clone(vectors[:n])
 	m.s.done.Go(func() {
 		defer func() {
 			next.users.Add(-1)
@@ -561,8 +567,7 @@ func (t *turn) mirror(texts []string, vectors []minilm.Embedding, took time.Dura
 		if err != nil {
 			return
 		}
-		roll.Pair(took, after)
-		for i := 0; same && i < min(n, mirroredTexts); i++ {
+		for i := 0; same && i < len(out); i++ {
 			roll.Gate(cosine(vectors[i].Vector, out[i].Vector))
 		}
 	})

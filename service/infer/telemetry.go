@@ -25,6 +25,7 @@ type telemetry struct {
 	each     metric.Float64Histogram
 	used     metric.Int64Counter
 	refused  metric.Int64Counter
+	batch    metric.Int64Histogram
 	restarts metric.Int64Counter
 	retries  metric.Int64Counter
 	rollouts metric.Int64Counter
@@ -35,15 +36,16 @@ func newTelemetry() (*telemetry, error) {
 	m := otel.Meter("aran/service/infer")
 	seconds := metric.WithExplicitBucketBoundaries(.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 	tokens := metric.WithExplicitBucketBoundaries(.001, .0025, .005, .0075, .01, .025, .05, .075, .1, .25, .5, 1, 2.5)
-	var errs [8]error
+	var errs [9]error
 	t.duration, errs[0] = m.Float64Histogram("gen_ai.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Time of a whole model call."), seconds)
 	t.first, errs[1] = m.Float64Histogram("gen_ai.server.time_to_first_token", metric.WithUnit("s"), metric.WithDescription("Time to the first token of an answer."), seconds)
 	t.each, errs[2] = m.Float64Histogram("gen_ai.server.time_per_output_token", metric.WithUnit("s"), metric.WithDescription("Time for each further token of an answer."), tokens)
 	t.used, errs[3] = m.Int64Counter("aran_infer_tokens_total", metric.WithDescription("Tokens that models read and wrote."))
-	t.refused, errs[4] = m.Int64Counter("aran_infer_refused_total", metric.WithDescription("Calls refused because too many waited."))
+	t.refused, errs[4] = m.Int64Counter("aran_infer_refused_total", metric.WithDescription("Calls refused because too many waited, or because they could not be done in time."))
 	t.restarts, errs[5] = m.Int64Counter("aran_infer_failures_total", metric.WithDescription("Times that the process of a local model failed."))
 	t.retries, errs[6] = m.Int64Counter("aran_infer_retries_total", metric.WithDescription("Calls that failed on a version on trial and were answered by the active one."))
 	t.rollouts, errs[7] = m.Int64Counter("aran_infer_rollouts_total", metric.WithDescription("Rollouts of a model's version, by how they ended and why."))
+	t.batch, errs[8] = m.Int64Histogram("aran_infer_batch_texts", metric.WithDescription("Texts that were embedded together."), metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("infer metrics: %w", err)

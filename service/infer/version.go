@@ -17,6 +17,7 @@ import (
 	"aran/service/infer/child"
 	"aran/service/infer/encoder"
 	"aran/service/infer/minilm"
+	"aran/service/infer/queue"
 	"aran/service/infer/registry"
 )
 
@@ -25,7 +26,9 @@ type version struct {
 	registry.Model
 	s     *Service
 	child *child.Child // nil: computed here
-	gate  *gate        // of a language model: it answers one at a time
+	gate  *queue.Gate  // of a language model: it answers one at a time
+
+	embeds *queue.Batcher[string, minilm.Embedding] // of an encoder: texts of any callers together
 
 	users atomic.Int64           // calls under way; it grows only while its served holds it
 	crash atomic.Pointer[string] // how its process ended, if it did
@@ -40,8 +43,9 @@ func (s *Service) open(m *registry.Model) *version {
 	v := &version{Model: *m, s: s}
 	switch {
 	case m.Engine == registry.LlamaCpp:
-		v.gate = newGate("questions are asked", 1, s.cfg.GenerateQueue, s.cfg.GenerateWait)
-		v.gate.refused = s.refusals("chat")
+		v.gate = queue.NewGate(queue.Options{
+			What: "questions are asked", AtOnce: 1, Calls: s.cfg.GenerateQueue, Wait: s.cfg.GenerateWait, Refused: s.refusals("chat"),
+		})
 		v.child = s.newChild(v, s.cfg.engine(), s.cfg.Nice, s.cfg.IdleStop)
 	case m.Engine == registry.Encoder:
 		v.child = s.newChild(v, s.self, 0, 0)
@@ -50,6 +54,11 @@ func (s *Service) open(m *registry.Model) *version {
 		if s.ownProcess() {
 			v.child = s.newChild(v, s.self, 0, 0)
 		}
+	}
+	if v.Kind == registry.Embed {
+		v.embeds = queue.NewBatcher(queue.Options{
+			What: "texts are embedded", AtOnce: s.cfg.embedAtOnce(), Calls: s.cfg.EmbedQueue, Wait: s.cfg.EmbedWait, Refused: s.refusals("embeddings"),
+		}, embedBatch, textCost, v.encodeBatch)
 	}
 	if v.child != nil {
 		v.child.Start(s.life)
@@ -234,9 +243,13 @@ func (v *version) event(status string) ModelEvent {
 	return ModelEvent{Name: v.Name, Version: v.Version, Digest: v.Digest, Status: status}
 }
 
-func (v *version) close(ctx context.Context) error {
-	if v.child == nil {
-		return nil
+// close ends the process, and waits for what is still computed here.
+func (v *version) close(ctx context.Context) (err error) {
+	if v.child != nil {
+		err = v.child.Stop(ctx)
 	}
-	return v.child.Stop(ctx)
+	if v.embeds != nil {
+		v.embeds.Close()
+	}
+	return err
 }

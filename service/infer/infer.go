@@ -98,6 +98,7 @@ type Service struct {
 	encoderFailed atomic.Pointer[error]
 
 	firstLook time.Duration   // after the start
+	watchEach time.Duration   // how often the registry is looked at
 	life      context.Context //nolint:containedctx // from Start to Stop
 	stop      context.CancelFunc
 	done      sync.WaitGroup
@@ -133,7 +134,7 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, d: d, registry: reg, telemetry: t, served: map[string]*served{}, id: store.NewEventID(), self: program(), encode: encode, encoderDigest: digest, firstLook: firstLook,
+		cfg: cfg, d: d, registry: reg, telemetry: t, served: map[string]*served{}, id: store.NewEventID(), self: program(), encode: encode, encoderDigest: digest, firstLook: firstLook, watchEach: watchEvery,
 		public: rpc.NewPublic(d.Server, "Models"),
 	}
 	s.routes()
@@ -160,7 +161,7 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 	}
 	s.done.Go(func() {
-		if err := s.registry.Watch(s.life, watchEvery, s.noticed); err != nil && s.life.Err() == nil {
+		if err := s.registry.Watch(s.life, s.watchEach, s.noticed); err != nil && s.life.Err() == nil {
 			s.d.Log.LogAttrs(s.life, slog.LevelError, "models are not watched any more", slog.String("error", err.Error()))
 		}
 	})

@@ -107,7 +107,7 @@ func newWorld(t *testing.T, cfg Config, db *store.DB, encode func(context.Contex
 		t.Fatal(err)
 	}
 	w.s = s
-	s.firstLook = 10 * time.Millisecond
+	s.firstLook, s.watchEach = 10*time.Millisecond, 20*time.Millisecond
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

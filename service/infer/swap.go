@@ -32,7 +32,8 @@ const (
 )
 
 const (
-	latencySlack  = 5 * time.Millisecond // a version may be so much slower in any case
+	latencySlack  = 5 * time.Millisecond  // an encoder may be so much slower in any case
+	answerSlack   = 50 * time.Millisecond // and a language model, whose answers differ in length
 	probesAtOnce  = 8
 	probeTimeout  = 20 * time.Second
 	loadPatience  = 70 * time.Second // the process itself has 60 s
@@ -337,6 +338,9 @@ func (m *served) try(ctx context.Context, row *rolloutRow, next, active *version
 	plan := split.Plan{
 		Steps: steps, Hold: s.cfg.RolloutHold, Patience: max(10*s.cfg.RolloutHold, time.Minute), Sample: s.cfg.RolloutSample,
 		MaxErrors: s.cfg.RolloutErrors, MaxSlowdown: slowdown, Slack: latencySlack,
+	}
+	if m.kind == registry.Generate {
+		plan.Slack = answerSlack
 	}
 	if next.Gate != nil {
 		plan.MinGate = next.Gate.Min

@@ -12,6 +12,9 @@ import (
 	"strings"
 )
 
+// PackedExt is the extension of weights in this program's own packed form: numbers only.
+const PackedExt = ".aran"
+
 // checkFormat accepts the kinds of files that a model may consist of, by name. Whatever can run code when it
 // is loaded (Python pickles, under any of their names) is not among them. Libraries (.so) run code by
 // purpose: only llama.cpp's engine has them, pinned like all else, in a process of its own.
@@ -21,7 +24,7 @@ func checkFormat(name string) error {
 	switch {
 	case slices.Contains([]string{".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".keras", ".mar", ".zip", ".py"}, ext):
 		return fmt.Errorf("%s files can run code when they are loaded; use GGUF or safetensors", ext)
-	case slices.Contains([]string{".gguf", ".safetensors", ".so", ".json", ".txt", ".md"}, ext):
+	case slices.Contains([]string{".gguf", ".safetensors", PackedExt, ".so", ".json", ".txt", ".md"}, ext):
 		return nil
 	case slices.Contains([]string{"license", "licence", "notice", "copying"}, base):
 		return nil

@@ -72,7 +72,7 @@ func settings(t *testing.T) Config {
 	t.Helper()
 	const weights = childtest.Good
 	dir := t.TempDir()
-	gguf, so := []byte("GGUF"+weights), []byte("\x7fELF")
+	gguf, so := []byte("GGUF\x03\x00\x00\x00"+strings.Repeat("\x00", 16)+weights), []byte("\x7fELF")
 	c := Default()
 	c.ModelsDir, c.ManifestsDir, c.FilesDir = filepath.Join(dir, "models"), filepath.Join(dir, "manifests"), filepath.Join(dir, "files")
 	c.Sources, c.Engine, c.Nice, c.Preload = []string{"file"}, os.Args[0], 0, false

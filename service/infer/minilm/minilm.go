@@ -11,16 +11,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
+	"aran/service/infer/bert"
 )
 
 // What the model is.
 const (
-	Dim    = 384 // length of a vector
+	Dim    = bert.Dim // length of a vector
 	Window = 256 // tokens that the model sees of a text, its two markers included
 )
 
@@ -35,11 +34,9 @@ type Embedding struct {
 // than GOMAXPROCS was when it was loaded, whoever calls; others wait.
 type Encoder struct {
 	tok    *Tokenizer
-	model  func() (*model, error) // checked and laid out at first use
+	model  func() (*bert.Model, error) // checked and laid out at first use
 	digest string
-	fast   kernel
-	slots  chan struct{} // one for each pass that may run
-	spare  sync.Pool     // of *scratch, about 4 MB each
+	run    *bert.Runner
 }
 
 // Load returns the encoder of the model inside the program. It is quick and touches little memory: the
@@ -49,7 +46,7 @@ func Load() (*Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEncoder(digest, func() tables { return mustTables(words, rules) }, func() (*model, error) {
+	return newEncoder(digest, func() tables { return mustTables(words, rules) }, func() (*bert.Model, error) {
 		if err := verify(packed); err != nil {
 			return nil, err
 		}
@@ -73,7 +70,7 @@ func New(file string) (*Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEncoder(sum(file), func() tables { return tab }, func() (*model, error) { return m, nil }), nil
+	return newEncoder(sum(file), func() tables { return tab }, func() (*bert.Model, error) { return m, nil }), nil
 }
 
 // Open reads a packed model from a file, all of it: what happens to the file afterwards changes nothing.
@@ -100,14 +97,12 @@ func Open(path string) (*Encoder, error) {
 	return e, nil
 }
 
-func newEncoder(digest string, tab func() tables, m func() (*model, error)) *Encoder {
+func newEncoder(digest string, tab func() tables, m func() (*bert.Model, error)) *Encoder {
 	return &Encoder{
 		tok:    &Tokenizer{tables: sync.OnceValue(tab)},
 		model:  sync.OnceValues(m),
 		digest: digest,
-		fast:   fastest(),
-		slots:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		spare:  sync.Pool{New: func() any { return newScratch() }},
+		run:    bert.NewRunner(Window, bert.Kernels()[0]),
 	}
 }
 
@@ -119,67 +114,23 @@ func (e *Encoder) Encode(ctx context.Context, texts []string) ([]Embedding, erro
 		return nil, err
 	}
 	out := make([]Embedding, len(texts))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(cap(e.slots))
-	for _, b := range e.batches(texts, out) {
-		g.Go(func() error { return e.pass(ctx, m, b, out) })
-	}
-	if err := g.Wait(); err != nil {
+	all := bert.Batches(Window, len(texts), func(i int) []int32 { return e.tokens(texts[i], &out[i]) })
+	err = e.run.Run(ctx, m, all, func(text int, rows bert.Rows) (err error) {
+		out[text].Vector, err = rows.Mean()
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("encode %d texts: %w", len(texts), err)
 	}
 	return out, nil
 }
 
-// batch is some texts whose tokens go through the model together.
-type batch struct {
-	ids   []int32
-	texts []int    // which they are
-	spans [][2]int // of each in ids
-}
-
-// batches cuts texts into tokens, and notes in out what the model sees of them.
-func (e *Encoder) batches(texts []string, out []Embedding) []batch {
-	var all []batch
-	var b batch
-	for i, text := range texts {
-		ids, more := e.tok.ids([]int32{first}, text, Window-2)
-		ids = append(ids, last)
-		out[i].Tokens, out[i].Truncated = len(ids), more
-		if len(b.ids)+len(ids) > Window {
-			all = append(all, b)
-			b = batch{}
-		}
-		b.texts = append(b.texts, i)
-		b.spans = append(b.spans, [2]int{len(b.ids), len(b.ids) + len(ids)})
-		b.ids = append(b.ids, ids...)
-	}
-	if len(b.ids) > 0 {
-		all = append(all, b)
-	}
-	return all
-}
-
-// pass runs a batch when a processor is free.
-func (e *Encoder) pass(ctx context.Context, m *model, b batch, out []Embedding) error {
-	select {
-	case e.slots <- struct{}{}:
-		defer func() { <-e.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	s, _ := e.spare.Get().(*scratch)
-	defer e.spare.Put(s)
-	if err := m.forward(ctx, &e.fast, s, b); err != nil {
-		return err
-	}
-	for i, t := range b.texts {
-		v, err := s.pool(b.spans[i])
-		if err != nil {
-			return fmt.Errorf("text %d: %w", t, err)
-		}
-		out[t].Vector = v
-	}
-	return nil
+// tokens are what the model sees of a text, and notes in out how many.
+func (e *Encoder) tokens(text string, out *Embedding) []int32 {
+	ids, more := e.tok.ids([]int32{first}, text, Window-2)
+	ids = append(ids, last)
+	out.Tokens, out.Truncated = len(ids), more
+	return ids
 }
 
 // Digest is the SHA-256 (hex) of the packed weights and tokenizer.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"aran/service/infer/bert"
 )
 
 func TestAnEncoderFromAFileIsTheSameEncoder(t *testing.T) {
@@ -31,7 +33,7 @@ func TestAnEncoderFromAFileIsTheSameEncoder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := encoder(t, fastest()).Encode(t.Context(), []string{text})
+	want, err := encoder(t, bert.Kernels()[0]).Encode(t.Context(), []string{text})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +109,6 @@ func TestWildWeightsGiveAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.fast = fastest()
 	if v, err := e.Encode(t.Context(), []string{"hello"}); err == nil {
 		t.Errorf("a vector of %v", v[0].Vector[:4])
 	}

@@ -229,7 +229,7 @@ func TestBuiltInEncoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, settings(t), database(t), e.Encode)
-	got, err := w.s.Embed(t.Context(), "", "", []string{"The audit log holds every decision."})
+	got, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"The audit log holds every decision."}})
 	if err != nil || len(got.Vectors) != 1 || len(got.Vectors[0].Vector) != minilm.Dim {
 		t.Errorf("%d vectors, %v", len(got.Vectors), err)
 	}
@@ -282,7 +282,7 @@ func TestOverloadIsShed(t *testing.T) {
 	results := make(chan error, 2)
 	for range 2 {
 		go func() {
-			_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", "", []string{"a"})
+			_, err := w.s.Embed(context.WithoutCancel(t.Context()), EmbedCall{Texts: []string{"a"}})
 			results <- err
 		}()
 	}
@@ -298,7 +298,7 @@ func TestOverloadIsShed(t *testing.T) {
 			t.Errorf("one that fits: %v", err)
 		}
 	}
-	if _, err := w.s.Embed(t.Context(), "", "", []string{"a"}); err != nil {
+	if _, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"a"}}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -328,14 +328,14 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 	}
 	go func() {
 		<-started
-		_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", "", []string{"short"})
+		_, err := w.s.Embed(context.WithoutCancel(t.Context()), EmbedCall{Texts: []string{"short"}})
 		short <- err
 	}()
-	long := make([]string, 4*embedBatch/textCost("long"))
+	long := make([]string, 4*embedBatch/textCost(text{text: "long"}))
 	for i := range long {
 		long[i] = "long"
 	}
-	if _, err := w.s.Embed(t.Context(), "", "", long); err != nil {
+	if _, err := w.s.Embed(t.Context(), EmbedCall{Texts: long}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-short; err != nil {

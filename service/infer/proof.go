@@ -46,7 +46,7 @@ func (t *trial) answer(ctx context.Context, v *version, c *registry.Case) (value
 	begin := time.Now()
 	switch v.Kind {
 	case registry.Embed:
-		out, err := v.encode(ctx, c.Texts())
+		out, err := v.encode(ctx, c.Texts(), false)
 		took = time.Since(begin)
 		if err != nil {
 			return 0, took, err

@@ -21,7 +21,7 @@ func (s *Service) Internal() http.Handler {
 type handler struct{ s *Service }
 
 func (h handler) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.EmbedResponse, error) {
-	e, err := h.s.Embed(ctx, r.GetModel(), r.GetDigest(), r.GetTexts())
+	e, err := h.s.Embed(ctx, EmbedCall{Model: r.GetModel(), Digest: r.GetDigest(), Texts: r.GetTexts()})
 	if err != nil {
 		return nil, err
 	}

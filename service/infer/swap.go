@@ -536,7 +536,7 @@ func (s *Service) retire(v *version, patience time.Duration) {
 
 // mirror repeats what the active version answered on the next one, beside the call, one at a time: nobody waits for
 // it and nobody gets it. Where both make the same vectors they are compared.
-func (t *turn) mirror(texts []string, vectors []minilm.Embedding) {
+func (t *turn) mirror(texts []string, query bool, vectors []minilm.Embedding) {
 	m := t.m
 	m.mu.Lock()
 	next, roll, same := m.next, m.roll, m.same
@@ -562,7 +562,7 @@ func (t *turn) mirror(texts []string, vectors []minilm.Embedding) {
 		ctx, cancel := context.WithTimeout(m.s.life, mirrorTimeout)
 		defer cancel()
 		begin := time.Now()
-		out, err := next.encode(ctx, texts)
+		out, err := next.encode(ctx, texts, query)
 		after := time.Since(begin)
 		if m.s.life.Err() != nil || !m.trying(next) {
 			return

@@ -251,6 +251,9 @@ func TestBadVersionsGoBack(t *testing.T) {
 	if e, err := f.embed("a", ""); err != nil || e.GetVersion() != "1" {
 		t.Errorf("%v, %v", e, err)
 	}
+	if err := f.s.Rollback(t.Context(), identity(), words, "", ""); fault.From(err) == nil || fault.From(err).Code != "former_went_back" {
+		t.Errorf("rolling back to what went back: %v", err)
+	}
 	if text, last, err := f.generate(t.Context(), "one two", func(r *inferv1.GenerateRequest) { r.Model = talk }); err != nil || text != "one two" || last.GetVersion() != "1" {
 		t.Errorf("%q %v %v", text, last, err)
 	}
@@ -499,5 +502,64 @@ func (f *fleet) streams(ctx context.Context, c inferv1connect.InferServiceClient
 		case after(bad, last.GetDigest(), begin):
 			l.late.Add(1)
 		}
+	}
+}
+
+func TestChangingAVersionOverREST(t *testing.T) {
+	f := newFleet(t, nil)
+	f.make(words, "2", good)
+	admin := auth.Identity{Tenant: "default", Subject: "user:op", Scopes: []string{"*"}}
+	const use, back = "/api/v1/models/words/use", "/api/v1/models/words/rollback"
+	post := func(id *auth.Identity, path, key string, body any) (int, modelDetail, string) {
+		a := f.authority.Gateway(f.s.Public(), "infer", id, http.MethodPost, path, body, "Idempotency-Key", key)
+		var d modelDetail
+		if a.Status < 300 {
+			a.JSON(t, &d)
+		}
+		return a.Status, d, string(a.Body)
+	}
+	two := map[string]string{"version": "2", "why": "better"}
+	reader := identity()
+	for name, id := range map[string]*auth.Identity{"a reader": &reader, "nobody": nil} {
+		if status, _, _ := post(id, use, "", two); status != 403 && status != 401 {
+			t.Errorf("%s may change a model: %d", name, status)
+		}
+		if status, _, _ := post(id, back, "", map[string]string{}); status != 403 && status != 401 {
+			t.Errorf("%s may roll back: %d", name, status)
+		}
+	}
+	if status, _, body := post(&admin, use, "", map[string]string{"version": "9"}); status != 404 || !strings.Contains(body, "model_version_not_found") {
+		t.Errorf("an unknown version: %d %s", status, body)
+	}
+	if status, _, body := post(&admin, back, "", map[string]string{}); status != 409 {
+		t.Errorf("nothing to go back to: %d %s", status, body)
+	}
+	status, d, body := post(&admin, use, "k1", two)
+	if status != 202 || len(d.Versions) != 2 || !d.Versions[1].Chosen {
+		t.Fatalf("%d %s", status, body)
+	}
+	f.settled(words, "2")
+	if status, d, body = post(&admin, back, "k2", map[string]string{"why": "hm"}); status != 202 {
+		t.Fatalf("%d %s", status, body)
+	}
+	f.settled(words, "1")
+	for _, again := range []struct {
+		path, key string
+		body      any
+	}{{use, "k1", two}, {back, "k2", map[string]string{"why": "hm"}}} {
+		if status, d, body = post(&admin, again.path, again.key, again.body); status != 202 || d.Version != "1" || !d.Versions[0].Chosen {
+			t.Errorf("%s again: %d %s", again.path, status, body)
+		}
+	}
+	if status, _, _ := post(&admin, use, "k1", map[string]string{"version": "1"}); status != 409 {
+		t.Errorf("another request under the same key: %d", status)
+	}
+	if len(d.Rollouts) != 2 || d.Rollouts[0].To != "1" || d.Rollouts[1].To != "2" || d.Rollouts[1].Chosen != "user:op" || d.Rollouts[1].Ended == nil {
+		t.Errorf("rollouts %+v", d.Rollouts)
+	}
+	var seen modelDetail
+	f.authority.Gateway(f.s.Public(), "infer", &reader, http.MethodGet, "/api/v1/models/words", nil).JSON(t, &seen)
+	if len(seen.Rollouts) != 2 || seen.Rollouts[1].Chosen != "" || !seen.Versions[0].Active || seen.Versions[0].Percent != 100 || len(seen.Versions[0].ManifestDigest) != 64 {
+		t.Errorf("%+v", seen)
 	}
 }

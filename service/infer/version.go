@@ -28,7 +28,7 @@ type version struct {
 	child *child.Child // nil: computed here
 	gate  *queue.Gate  // of a language model: it answers one at a time
 
-	embeds *queue.Batcher[string, minilm.Embedding] // of an encoder: texts of any callers together
+	embeds *queue.Batcher[text, minilm.Embedding] // of an encoder: texts of any callers together
 
 	users atomic.Int64           // calls under way; it grows only while its served holds it
 	crash atomic.Pointer[string] // how its process ended, if it did
@@ -146,9 +146,9 @@ func (s *Service) llamaArgs(weights, libraries string, size int) []string {
 }
 
 // encode makes the vectors of texts. What a process answers is checked against the manifest.
-func (v *version) encode(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+func (v *version) encode(ctx context.Context, texts []string, query bool) ([]minilm.Embedding, error) {
 	begin := time.Now()
-	out, err := v.compute(ctx, texts)
+	out, err := v.compute(ctx, texts, query)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (v *version) encode(ctx context.Context, texts []string) ([]minilm.Embeddin
 	return out, nil
 }
 
-func (v *version) compute(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+func (v *version) compute(ctx context.Context, texts []string, query bool) ([]minilm.Embedding, error) {
 	if v.child == nil {
 		out, err := v.s.encode(ctx, texts)
 		if err != nil && ctx.Err() == nil {
@@ -172,7 +172,7 @@ func (v *version) compute(ctx context.Context, texts []string) ([]minilm.Embeddi
 	defer lease.Release()
 	watchdog := time.AfterFunc(v.s.cfg.Stall, lease.Kill)
 	defer watchdog.Stop()
-	out, err := encodeChecked(ctx, lease.Client, texts, v.Dim)
+	out, err := encodeChecked(ctx, lease.Client, texts, query, v.Dim)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -183,8 +183,8 @@ func (v *version) compute(ctx context.Context, texts []string) ([]minilm.Embeddi
 }
 
 // encodeChecked refuses vectors of another length than the manifest's, or not of unit length.
-func encodeChecked(ctx context.Context, c *http.Client, texts []string, dim int) ([]minilm.Embedding, error) {
-	out, err := encoder.Encode(ctx, c, texts)
+func encodeChecked(ctx context.Context, c *http.Client, texts []string, query bool, dim int) ([]minilm.Embedding, error) {
+	out, err := encoder.Encode(ctx, c, texts, query)
 	if err != nil {
 		return nil, err
 	}

@@ -16,10 +16,10 @@ import (
 // maxAnswer is more than any answer to maxTexts texts of a usual model.
 const maxAnswer = 64 << 20
 
-// Encode asks the program behind the client. An answer that is not of the right shape, or holds what is no
+// Encode asks the program behind the client. With query the texts ask; else they are to be found. An answer that is not of the right shape, or holds what is no
 // number, is an error.
-func Encode(ctx context.Context, c *http.Client, texts []string) ([]minilm.Embedding, error) {
-	raw, err := json.Marshal(request{texts})
+func Encode(ctx context.Context, c *http.Client, texts []string, query bool) ([]minilm.Embedding, error) {
+	raw, err := json.Marshal(request{texts, query})
 	if err != nil {
 		return nil, fmt.Errorf("encode texts: %w", err)
 	}

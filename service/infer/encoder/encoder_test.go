@@ -75,7 +75,7 @@ func run(t *testing.T, m Model, extra ...string) (c *http.Client, end func() err
 func TestVectorsComeBackAsTheyAre(t *testing.T) {
 	v := []float32{.6, -.8, 1e-30}
 	c, end := run(t, fixed{vector: v})
-	got, err := Encode(t.Context(), c, []string{"a", "long", "tamil தமிழ்"})
+	got, err := Encode(t.Context(), c, []string{"a", "long", "tamil தமிழ்"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +87,34 @@ func TestVectorsComeBackAsTheyAre(t *testing.T) {
 	}
 }
 
+// asking is a model that knows questions.
+type asking struct{ fixed }
+
+func (a asking) EncodeQueries(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+	return fixed{vector: []float32{0, 1}}.Encode(ctx, texts)
+}
+
+func TestQuestionsAreToldFromPassages(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		model Model
+		want  float32
+	}{{"a model that knows questions", asking{fixed{vector: []float32{1, 0}}}, 1}, {"one that does not", fixed{vector: []float32{1, 0}}, 0}} {
+		client, end := run(t, c.model)
+		q, err := Encode(t.Context(), client, []string{"a"}, true)
+		p, err2 := Encode(t.Context(), client, []string{"a"}, false)
+		if err != nil || err2 != nil || q[0].Vector[1] != c.want || p[0].Vector[1] != 0 {
+			t.Errorf("%s: %v %v, %v %v", c.name, q, p, err, err2)
+		}
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestTheProgramSaysWhatFails(t *testing.T) {
 	c, end := run(t, fixed{vector: []float32{1}, err: errors.New("no vector")})
-	if _, err := Encode(t.Context(), c, []string{"bad"}); err == nil || !strings.Contains(err.Error(), "no vector") {
+	if _, err := Encode(t.Context(), c, []string{"bad"}, false); err == nil || !strings.Contains(err.Error(), "no vector") {
 		t.Errorf("%v", err)
 	}
 	if err := end(); err != nil {

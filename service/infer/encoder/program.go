@@ -18,8 +18,10 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
+	"aran/service/infer/e5"
 	"aran/service/infer/minilm"
 )
 
@@ -42,6 +44,11 @@ func Args(model, sha256 string) []string {
 type Model interface {
 	Encode(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	Digest() string // SHA-256 of its file
+}
+
+// Asker is a model that encodes texts that ask in another way than texts that are to be found.
+type Asker interface {
+	EncodeQueries(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 }
 
 // Main is the program: it serves on the socket until its parent ends. It returns an error when it could not
@@ -91,9 +98,25 @@ func failed(ctx context.Context, log *slog.Logger, err error) error {
 	return err
 }
 
+// open reads the model that the file is of.
 func open(path string) (Model, error) {
 	if path == Builtin {
 		return minilm.Load()
+	}
+	f, err := os.Open(path) //nolint:gosec // the parent names it
+	if err != nil {
+		return nil, fmt.Errorf("open the encoder: %w", err)
+	}
+	head := make([]byte, 16)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errors.Join(fmt.Errorf("read the encoder: %w", err), f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("read the encoder: %w", err)
+	}
+	if e5.Is(string(head[:n])) {
+		return e5.Open(path)
 	}
 	return minilm.Open(path)
 }
@@ -128,6 +151,7 @@ func serve(ctx context.Context, socket string, m Model) error {
 
 type request struct {
 	Texts []string `json:"texts"`
+	Query bool     `json:"query,omitempty"` // they ask; else they are to be found
 }
 
 func encode(w http.ResponseWriter, r *http.Request, m Model) {
@@ -136,7 +160,11 @@ func encode(w http.ResponseWriter, r *http.Request, m Model) {
 		http.Error(w, "want {\"texts\": [1 to 1024]}", http.StatusBadRequest)
 		return
 	}
-	out, err := m.Encode(r.Context(), in.Texts)
+	do := m.Encode
+	if q, ok := m.(Asker); ok && in.Query {
+		do = q.EncodeQueries
+	}
+	out, err := do(r.Context(), in.Texts)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -6,6 +6,7 @@
 package childtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -70,16 +71,25 @@ type Nature struct {
 	Gibberish bool   // a language model says something else than it was asked
 }
 
-// File is the text of a model file of this nature.
+// Heads of the files, by which the registry knows them.
+const (
+	headGGUF   = "GGUF\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	headPacked = "aran"
+)
+
+// File is a model file of this nature: an encoder's when it has a Dim, else a language model's.
 func (n Nature) File() []byte {
 	b, _ := json.Marshal(n)
-	return append([]byte("GGUF"), b...)
+	if n.Dim > 0 {
+		return append([]byte(headPacked), b...)
+	}
+	return append([]byte(headGGUF), b...)
 }
 
 // natureOf reads what File wrote. A file without one is an ordinary model.
 func natureOf(path string) (n Nature) {
-	if b, err := os.ReadFile(path); err == nil && len(b) > 4 { //nolint:gosec // the test's file
-		_ = json.Unmarshal(b[4:], &n)
+	if b, err := os.ReadFile(path); err == nil { //nolint:gosec // the test's file
+		_ = json.Unmarshal(b[max(0, bytes.IndexByte(b, '{')):], &n)
 	}
 	return n
 }

@@ -72,7 +72,7 @@ func settings(t *testing.T) Config {
 	t.Helper()
 	const weights = childtest.Good
 	dir := t.TempDir()
-	gguf, so := []byte("GGUF"+weights), []byte("\x7fELF")
+	gguf, so := []byte("GGUF\x03\x00\x00\x00"+strings.Repeat("\x00", 16)+weights), []byte("\x7fELF")
 	c := Default()
 	c.ModelsDir, c.ManifestsDir, c.FilesDir = filepath.Join(dir, "models"), filepath.Join(dir, "manifests"), filepath.Join(dir, "files")
 	c.Sources, c.Engine, c.Nice, c.Preload = []string{"file"}, os.Args[0], 0, false
@@ -107,7 +107,7 @@ func newWorld(t *testing.T, cfg Config, db *store.DB, encode func(context.Contex
 		t.Fatal(err)
 	}
 	w.s = s
-	s.firstLook = 10 * time.Millisecond
+	s.firstLook, s.watchEach = 10*time.Millisecond, 20*time.Millisecond
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestBuiltInEncoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, settings(t), database(t), e.Encode)
-	got, err := w.s.Embed(t.Context(), "", []string{"The audit log holds every decision."})
+	got, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"The audit log holds every decision."}})
 	if err != nil || len(got.Vectors) != 1 || len(got.Vectors[0].Vector) != minilm.Dim {
 		t.Errorf("%d vectors, %v", len(got.Vectors), err)
 	}
@@ -282,12 +282,12 @@ func TestOverloadIsShed(t *testing.T) {
 	results := make(chan error, 2)
 	for range 2 {
 		go func() {
-			_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", []string{"a"})
+			_, err := w.s.Embed(context.WithoutCancel(t.Context()), EmbedCall{Texts: []string{"a"}})
 			results <- err
 		}()
 	}
 	<-entered
-	waitFor(t, "one that waits", func() bool { return w.s.embeds.Present() == 2 })
+	waitFor(t, "one that waits", func() bool { return w.s.lookup("all-minilm-l6-v2").current().embeds.Present() == 2 })
 	_, err := w.client("chat").Embed(t.Context(), &inferv1.EmbedRequest{Texts: []string{"a"}})
 	if f := fault.From(err); f == nil || f.Kind != fault.Exhausted || f.RetryAfter <= 0 {
 		t.Errorf("one more than fits: %v; want Exhausted with RetryAfter", err)
@@ -298,7 +298,7 @@ func TestOverloadIsShed(t *testing.T) {
 			t.Errorf("one that fits: %v", err)
 		}
 	}
-	if _, err := w.s.Embed(t.Context(), "", []string{"a"}); err != nil {
+	if _, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"a"}}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -321,21 +321,21 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 		if texts[0] == "long" {
 			once.Do(func() {
 				close(started)
-				waitFor(t, "the short one to wait", func() bool { return w.s.embeds.Present() == 2 })
+				waitFor(t, "the short one to wait", func() bool { return w.s.lookup("all-minilm-l6-v2").current().embeds.Present() == 2 })
 			})
 		}
 		return inner(ctx, texts)
 	}
 	go func() {
 		<-started
-		_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", []string{"short"})
+		_, err := w.s.Embed(context.WithoutCancel(t.Context()), EmbedCall{Texts: []string{"short"}})
 		short <- err
 	}()
-	long := make([]string, 4*embedBatch/textCost("long"))
+	long := make([]string, 4*embedBatch/textCost(text{text: "long"}))
 	for i := range long {
 		long[i] = "long"
 	}
-	if _, err := w.s.Embed(t.Context(), "", long); err != nil {
+	if _, err := w.s.Embed(t.Context(), EmbedCall{Texts: long}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-short; err != nil {
@@ -435,7 +435,7 @@ func readAll(t *testing.T, answer string) (string, Finish, error) {
 
 func TestReadAnswer(t *testing.T) {
 	good := "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n"
-	if text, f, err := readAll(t, good); err != nil || text != "Hi" || f != (Finish{"length", 3, 1}) {
+	if text, f, err := readAll(t, good); err != nil || text != "Hi" || f != (Finish{Reason: "length", Prompt: 3, Completion: 1}) {
 		t.Errorf("%q %+v %v", text, f, err)
 	}
 	for name, bad := range map[string]string{

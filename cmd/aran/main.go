@@ -36,7 +36,7 @@ func commands() []command {
 		{"run", "SERVICE… [--data DIR] [--config FILE]", "run some of the services", runSome},
 		{"chat", "[--url URL] [--collection NAME] QUESTION", "ask a running platform", chat},
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
-		{"model", "list|pull|verify", "models in the cache", model},
+		{"model", "list|show|pull|verify|use|rollback|sign|key", "models of this machine: versions, signatures, what is served", model},
 		{"audit", "verify|export|proof", "check the log of decisions, also offline", audit},
 		{"secrets", "make|check|put", "passwords, keyrings and certificates of services in different processes", confidences},
 		{"config", "check|print|docs", "settings", settings},

@@ -26,7 +26,7 @@ type graph struct {
 	x     *rows
 	done  atomic.Uint32 // rows below are linked, or dead
 	entry atomic.Uint64 // layers<<32 | row, of where searches start; noEntry: nothing is linked
-	arena [][]uint32    // links of higher layers; chunks of arenaWords, from word 1 on
+	arena [][]uint32    // of each row in higher layers: how many, and its links there; chunks of arenaWords, from word 1 on
 	used  uint32        // words of the arena
 }
 
@@ -48,13 +48,13 @@ func (g *graph) room(n int) {
 		}
 	}
 	// A row's words lie in one chunk, so each may leave some of a chunk unused.
-	for len(g.arena)*arenaWords-int(g.used) < 2*maxLayers*higher+batchLinks*maxLayers*higher {
+	for len(g.arena)*arenaWords-int(g.used) < (batchLinks+2)*(1+maxLayers*higher) {
 		g.arena = append(g.arena, make([]uint32, arenaWords))
 	}
 }
 
-// layersOf is how many layers above the lowest a row is in: it depends on its number alone.
-func layersOf(r uint32) int {
+// draw says in how many layers above the lowest a row is to be: the number decides, so that a graph can be made again.
+func draw(r uint32) int {
 	z := (uint64(r) + 1) * 0x9E3779B97F4A7C15 // splitmix64
 	z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
 	z = (z ^ z>>27) * 0x94D049BB133111EB
@@ -73,8 +73,18 @@ func (g *graph) list(r uint32, layer int) []uint32 {
 	if at == 0 {
 		return nil
 	}
-	at += uint32(layer-1) * higher //nolint:gosec // below maxLayers
+	at += 1 + uint32(layer-1)*higher //nolint:gosec // below maxLayers
 	return g.arena[at/arenaWords][at%arenaWords:][:higher:higher]
+}
+
+// layers is in how many layers above the lowest a row is.
+func (g *graph) layers(r uint32) int {
+	b, i := g.x.at(r)
+	at := atomic.LoadUint32(&b.upper[i])
+	if at == 0 {
+		return 0
+	}
+	return int(g.arena[at/arenaWords][at%arenaWords])
 }
 
 // raise gives a row links in layers above the lowest.
@@ -82,10 +92,11 @@ func (g *graph) raise(r uint32, layers int) {
 	if layers == 0 {
 		return
 	}
-	words := uint32(layers) * higher //nolint:gosec // below maxLayers
+	words := 1 + uint32(layers)*higher //nolint:gosec // below maxLayers
 	if left := arenaWords - g.used%arenaWords; left < words {
 		g.used += left
 	}
+	g.arena[g.used/arenaWords][g.used%arenaWords] = uint32(layers) //nolint:gosec // below maxLayers
 	b, i := g.x.at(r)
 	atomic.StoreUint32(&b.upper[i], g.used)
 	g.used += words
@@ -277,7 +288,7 @@ func (g *graph) choose(w *walker, from []cand, most int, kept []cand) []cand {
 // link adds a row to the graph (alg. 1). Others may search meanwhile, but not link.
 func (g *graph) link(w *walker, r uint32) {
 	x := g.x
-	layers := layersOf(r)
+	layers := draw(r)
 	entry := g.entry.Load()
 	g.raise(r, layers)
 	if entry == noEntry {
@@ -328,7 +339,7 @@ func (g *graph) answer(w *walker, r uint32, back cand, layer int) {
 }
 
 // relink chooses a row's links among others.
-func (g *graph) relink(w *walker, r uint32, among []uint32, layer int) {
+func (g *graph) relink(w *walker, r uint32, among []uint32, layer int) []cand {
 	x := g.x
 	w.kern.widen(w.wide, x.codes(r))
 	b, i := x.at(r)
@@ -347,6 +358,7 @@ func (g *graph) relink(w *walker, r uint32, among []uint32, layer int) {
 		to[j] = c.row
 	}
 	setLinks(list, to)
+	return kept
 }
 
 func nearest(a, b cand) int {

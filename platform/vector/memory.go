@@ -2,8 +2,11 @@ package vector
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
 	"aran/platform/fault"
 )
@@ -32,6 +35,11 @@ type Memory struct {
 	rows    *rows
 	graph   *graph // nil: none yet
 	changes int64  // since it was made
+	file    *mapping
+	mark    int64 // guarded by writing
+	// What Tend alone uses.
+	kept int64     // changes that the file has
+	rest time.Time // until then no file is written
 }
 
 // MemoryOptions are the tuning of a Memory; the zero value is an exact space without a file.
@@ -129,7 +137,7 @@ func (m *Memory) Search(_ context.Context, q Query, k int, owners []int64) (hits
 	default:
 		f.among(owners)
 	}
-	return f.best(), nil
+	return f.best()
 }
 
 // walkable reports whether the graph is of use for a search of all.
@@ -244,8 +252,16 @@ func (x *rows) estimate(owners []int64) int {
 	return n * len(owners) / asked
 }
 
-// best scores exactly what was sifted, and sorts it: best first, ties by id.
-func (f *finder) best() []Hit {
+// best scores exactly what was sifted, and sorts it: best first, ties by id. What lies in a file may be unreadable.
+func (f *finder) best() (hits []Hit, err error) {
+	if f.m.file != nil {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() {
+			if p := recover(); p != nil {
+				hits, err = nil, fmt.Errorf("%w: %v", ErrDamaged, p)
+			}
+		}()
+	}
 	s, x := &f.sift, f.m.rows
 	best := newTop(s.k)
 	var score [1]float32
@@ -254,9 +270,13 @@ func (f *finder) best() []Hit {
 		if c.most < s.floor {
 			continue
 		}
+		b, i := x.at(c.row)
+		if !b.sound(i, x.dim) {
+			return nil, ErrDamaged
+		}
 		f.m.scan(f.probe.exact, x.exact(c.row), score[:])
-		id[0] = x.id(c.row)
+		id[0] = b.ids[i]
 		best.offer(id[:], score[:])
 	}
-	return best.sorted()
+	return best.sorted(), nil
 }

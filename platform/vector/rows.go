@@ -31,6 +31,7 @@ type owned struct {
 // block is blockRows rows, the last one fewer. The first one grows as it fills; the others are made whole.
 type block struct {
 	exact      []float32 // [rows][dim]; it may lie in a file
+	sums       []uint32  // a CRC-32C of each of the first rows: those that were read from a file
 	codes      []int8    // [rows][stride]
 	scale, err []float32
 	ids        []int64

@@ -15,6 +15,9 @@ func (f *finder) walk() {
 	if x.deadRows == 0 {
 		g.beam(w, f.probe.codes, from, breadth, 0)
 	} else if !g.collect(w, f.probe.codes, from, breadth, x.live(), func(r uint32) bool { return !x.dead.has(r) }) {
+		w.pool = w.pool[:0]
+	}
+	if len(w.pool) < f.sift.k { // fewer than there are
 		f.scan(0, nil)
 		return
 	}

@@ -340,6 +340,10 @@ func OpenMemory(model string, dim int, o MemoryOptions) (m *Memory, mark int64, 
 	if o.File == "" || o.GraphFrom == 0 {
 		return m, -1, nil
 	}
+	rests, _ := filepath.Glob(o.File + ".*.tmp") // the pattern is well formed unless the folder's name is not: then they stay
+	for _, r := range rests {
+		_ = os.Remove(r) // of a process that was cut off while it wrote
+	}
 	h, x, g, file, err := openFile(o.File, model, dim)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

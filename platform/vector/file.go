@@ -17,7 +17,7 @@ import (
 
 // A file holds rows and their graph without what was deleted, after a header of one page:
 //
-//	magic · byte order · dim · degree · rows · linked rows · mark · entry · words of the arena · digest of the model's name ·
+//	magic · byte order · dim · degree · rows · linked rows · mark · entry · words of the arena · digest of the model's name and the tag ·
 //	a CRC-32C of each section · a CRC-32C of the header
 //
 // Sections follow one after the other: a CRC-32C of each vector, ids, owners, scales, errors, codes, links, upper, arena;
@@ -344,7 +344,7 @@ func OpenMemory(model string, dim int, o MemoryOptions) (m *Memory, mark int64, 
 	for _, r := range rests {
 		_ = os.Remove(r) // of a process that was cut off while it wrote
 	}
-	h, x, g, file, err := openFile(o.File, model, dim)
+	h, x, g, file, err := openFile(o.File, m.signature(), dim)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return m, -1, nil
@@ -354,6 +354,9 @@ func OpenMemory(model string, dim int, o MemoryOptions) (m *Memory, mark int64, 
 	m.rows, m.graph, m.file, m.mark = x, g, file, h.Mark
 	return m, h.Mark, nil
 }
+
+// signature is what a file is of.
+func (m *Memory) signature() string { return m.model + "\x00" + m.opt.Tag }
 
 func openFile(path, model string, dim int) (h header, x *rows, g *graph, file *mapping, err error) {
 	f, err := os.Open(path)
@@ -414,4 +417,20 @@ func (f *memoryFile) WriteAt(p []byte, at int64) (int, error) {
 		f.b = append(f.b, make([]byte, end-len(f.b))...)
 	}
 	return copy(f.b[at:], p), nil
+}
+
+// FileMark is the mark that a file was written with, without opening it as a whole; ok is false where it has none.
+func FileMark(path string) (mark int64, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close() //nolint:errcheck // read only
+	raw := make([]byte, headerSize)
+	if _, err := f.ReadAt(raw, 0); err != nil {
+		return 0, false
+	}
+	var h header
+	_ = binary.Read(bytes.NewReader(raw), binary.NativeEndian, &h) // long enough: it does not fail
+	return h.Mark, string(h.Magic[:]) == fileMagic && h.Order == order && h.Sum == crc32.Checksum(raw[:headerSize-4], castagnoli)
 }

@@ -2,10 +2,12 @@ package vector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"aran/platform/fault"
@@ -36,6 +38,8 @@ type Memory struct {
 	graph   *graph // nil: none yet
 	changes int64  // since it was made
 	file    *mapping
+	closed  bool
+	closing atomic.Bool
 	mark    int64 // guarded by writing
 	// What Tend alone uses.
 	kept int64     // changes that the file has
@@ -47,6 +51,7 @@ type MemoryOptions struct {
 	GraphFrom int    // vectors from which on there is a graph; 0: never
 	Breadth   int    // how many candidates a walk keeps; 0: 64. More finds more, and takes longer.
 	File      string // where Tend keeps what is dear to rebuild; empty: nowhere
+	Tag       string // what the vectors are of, beside the model: a file with another tag is not opened
 }
 
 // NewMemory makes an empty exact space for the vectors of a model.
@@ -76,6 +81,9 @@ func (m *Memory) Put(_ context.Context, items ...Item) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
 	for _, i := range items {
 		m.rows.put(i)
 		m.changes++
@@ -89,6 +97,9 @@ func (m *Memory) Delete(_ context.Context, owners ...int64) error {
 	defer m.writing.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
 	for _, o := range owners {
 		m.changes += int64(m.rows.owners[o].n)
 		m.rows.drop(o)
@@ -119,6 +130,9 @@ func (m *Memory) Search(_ context.Context, q Query, k int, owners []int64) (hits
 	defer m.spare.Put(f)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
 	if err := check(q.Vector, m.rows.dim); err != nil {
 		return nil, err
 	}
@@ -144,6 +158,9 @@ func (m *Memory) Search(_ context.Context, q Query, k int, owners []int64) (hits
 func (m *Memory) walkable(k int) bool {
 	return m.graph != nil && m.graph.entry.Load() != noEntry && k <= maxWalk && m.rows.live() > m.opt.GraphFrom/2
 }
+
+// ErrClosed means that a space was closed before it was asked.
+var ErrClosed = errors.New("the vector space is closed")
 
 // finder is what one search needs; it is used again.
 type finder struct {

@@ -48,6 +48,14 @@ func (m *Memory) Tend(ctx context.Context) error {
 	return m.renew(ctx)
 }
 
+// goOn ends what Tend does when its caller has gone, or wants the space closed.
+func (m *Memory) goOn(ctx context.Context) error {
+	if m.closing.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
 // SetMark notes what the space has come to: whoever opens its file is told the mark that was set when it was written.
 func (m *Memory) SetMark(mark int64) {
 	m.writing.Lock()
@@ -57,13 +65,14 @@ func (m *Memory) SetMark(mark int64) {
 
 // Close ends the space; nobody may use it any more. Its file stays.
 func (m *Memory) Close() error {
+	m.closing.Store(true)
 	m.tending.Lock()
 	defer m.tending.Unlock()
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.rows, m.graph = newRows(m.rows.dim), nil
+	m.rows, m.graph, m.closed = newRows(m.rows.dim), nil, true
 	file := m.file
 	m.file = nil
 	return file.close()
@@ -102,7 +111,7 @@ func (m *Memory) linkRest(ctx context.Context) error {
 		n := min(x.n, int(g.linked())+batchLinks)
 		g.room(n)
 		m.mu.Unlock()
-		if err := ctx.Err(); err != nil {
+		if err := m.goOn(ctx); err != nil {
 			return err
 		}
 		m.mu.RLock()
@@ -124,7 +133,7 @@ func (m *Memory) newWalker() *walker {
 func (m *Memory) repair(ctx context.Context) error {
 	w := m.newWalker()
 	for from := uint32(0); from < m.graph.linked(); from += batchRepair {
-		if err := ctx.Err(); err != nil {
+		if err := m.goOn(ctx); err != nil {
 			return err
 		}
 		m.mu.RLock()
@@ -235,17 +244,17 @@ func (m *Memory) renew(ctx context.Context) (err error) {
 	var g *graph
 	var file *mapping
 	if m.opt.File == "" {
-		x, g, err = v.copy(m.model)
+		x, g, err = v.copy(m.signature())
 	} else {
 		defer func() { m.rest = time.Now().Add(restFactor * time.Since(began)) }()
-		if err = v.store(m.opt.File, m.model); err == nil {
-			_, x, g, file, err = openFile(m.opt.File, m.model, m.rows.dim)
+		if err = v.store(m.opt.File, m.signature()); err == nil {
+			_, x, g, file, err = openFile(m.opt.File, m.signature(), m.rows.dim)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("write vectors: %w", err)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := m.goOn(ctx); err != nil {
 		return errors.Join(err, file.close())
 	}
 	m.writing.Lock()

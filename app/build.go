@@ -198,7 +198,7 @@ func buildInfer(ctx context.Context, p *parts) (instance, error) {
 	if _, err := p.bus(ctx, db); err != nil {
 		return instance{}, err
 	}
-	s, err := infer.New(p.app.cfg.Infer, infer.Deps{DB: db, Server: p.server, Log: p.log, Health: p.app.health})
+	s, err := infer.New(p.app.cfg.Infer, infer.Deps{DB: db, Server: p.server, Log: p.log, Health: p.app.health, Alone: len(p.app.rows) == 1})
 	if err != nil {
 		return instance{}, err
 	}
@@ -246,7 +246,7 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 		DB: db, Bus: conn, Sagas: sagas, Server: p.server, Log: p.log,
 		Guard: guardv1connect.NewGuardServiceClient(p.client("guard"), address("guard"), rpc.ClientOptions("guard", source)...),
 		Infer: inferv1connect.NewInferServiceClient(p.client("infer"), address("infer"), rpc.ClientOptions("infer", source)...),
-		Count: encoder.Tokenizer().Count, Packs: [][]byte{handbook.Pack()},
+		Count: encoder.Tokenizer().Count, Packs: [][]byte{handbook.Pack()}, Dir: filepath.Join(p.dir, "vectors"),
 	})
 	if err != nil {
 		return instance{}, err

@@ -9,6 +9,7 @@ package search
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -121,6 +122,7 @@ type Deps struct {
 	Guard  guardv1connect.GuardServiceClient
 	Infer  inferv1connect.InferServiceClient
 	Count  func(string) int
+	Dir    string   // where this replica may keep what it can make again; empty: nowhere
 	Packs  [][]byte // collections that come with the program, as Pack.Encode made them
 	Log    *slog.Logger
 }
@@ -167,7 +169,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		cfg: cfg, db: db{d.DB, vector.NewTable(d.DB)}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log,
 		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
-	s.indexes = newIndexes(s.db, cfg)
+	s.indexes = newIndexes(s.db, cfg, d.Dir, d.Log)
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
@@ -197,7 +199,7 @@ func (s *Service) Internal() http.Handler { return s.internal }
 
 // Start takes stored documents into work, and begins to delete what was thrown away. The saga engine is launched by its owner.
 func (s *Service) Start(ctx context.Context) error {
-	if err := s.openVectors(ctx); err != nil {
+	if err := errors.Join(s.openVectors(ctx), s.indexes.openDir()); err != nil {
 		return fmt.Errorf("search: %w", err)
 	}
 	for _, p := range s.packs {
@@ -215,6 +217,7 @@ func (s *Service) Start(ctx context.Context) error {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.tidy(life) })
+	s.done.Go(func() { s.indexes.tend(life) })
 	if s.cfg.Vectors == VectorsPgvector {
 		s.done.Go(func() { s.keepVectors(life) })
 	}
@@ -231,6 +234,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	go func() { s.done.Wait(); close(done) }()
 	select {
 	case <-done:
+		s.indexes.clear(ctx)
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("stop search: %w", ctx.Err())

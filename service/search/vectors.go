@@ -69,7 +69,7 @@ func (s *Service) keepVectorsOnce(ctx context.Context) error {
 			return fmt.Errorf("copy vectors: %w", err)
 		}
 		s.inDatabase.Store(true)
-		s.indexes.clear()
+		s.indexes.clear(ctx)
 		s.log.LogAttrs(ctx, slog.LevelInfo, "vectors are searched in the database", slog.Duration("copied_in", time.Since(began)))
 	}
 	return s.db.vectors.Tend(ctx)

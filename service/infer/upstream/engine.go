@@ -93,9 +93,29 @@ type Embeddings struct {
 	Tokens  int // 0 when the server does not say
 }
 
-// Embed makes vectors. Errors are faults: Unavailable (away, slow, open breaker, another model, nonsense), Exhausted,
+// EmbedQueries makes vectors of texts that ask; see Embed.
+func (e *Engine) EmbedQueries(ctx context.Context, texts []string) (Embeddings, error) {
+	return e.vectors(ctx, prefixed(e.cfg.QueryPrefix, texts))
+}
+
+// Embed makes vectors of texts that are to be found. Errors are faults: Unavailable (away, slow, open breaker, another model, nonsense), Exhausted,
 // Invalid and TooLarge (the texts), or the context's.
-func (e *Engine) Embed(ctx context.Context, texts []string) (out Embeddings, err error) {
+func (e *Engine) Embed(ctx context.Context, texts []string) (Embeddings, error) {
+	return e.vectors(ctx, prefixed(e.cfg.PassagePrefix, texts))
+}
+
+func prefixed(prefix string, texts []string) []string {
+	if prefix == "" {
+		return texts
+	}
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = prefix + t
+	}
+	return out
+}
+
+func (e *Engine) vectors(ctx context.Context, texts []string) (out Embeddings, err error) {
 	if e.cfg.Kind != KindEmbed {
 		return Embeddings{}, e.unsupported(KindEmbed)
 	}

@@ -53,22 +53,24 @@ var offers = map[string][]string{
 
 // Config is one model on one server.
 type Config struct {
-	Name     string        `yaml:"name"`     // what callers ask for
-	Kind     string        `yaml:"kind"`     // embed, rerank, classify, generate
-	Engine   string        `yaml:"engine"`   // vllm, tei, triton, ollama
-	URL      string        `yaml:"url"`      // without /v1: https://gpu.example:8000
-	Model    string        `yaml:"model"`    // as the server calls it
-	Revision string        `yaml:"revision"` // commit or release; TEI reports it, and it must be the same
-	Digest   string        `yaml:"digest"`   // SHA-256; Ollama reports it, and it must be the same
-	Licence  string        `yaml:"licence"`
-	Key      secret.String `yaml:"key"` // bearer token; env:NAME or file:PATH
-	Dim      int           `yaml:"dim"`
-	Context  int           `yaml:"context"`
-	Timeout  time.Duration `yaml:"timeout"`           // of one request; 0s: 30s. For an answer in pieces: between two of them
-	Batch    int           `yaml:"batch"`             // texts in one request; 0: 32
-	AtOnce   int           `yaml:"at_once"`           // requests at once; 0: 8
-	Default  bool          `yaml:"default"`           // the model of its kind for callers who name none
-	NoTLS    bool          `yaml:"unsafe_plain_http"` // texts and the key travel in clear to another machine
+	Name          string        `yaml:"name"`     // what callers ask for
+	Kind          string        `yaml:"kind"`     // embed, rerank, classify, generate
+	Engine        string        `yaml:"engine"`   // vllm, tei, triton, ollama
+	URL           string        `yaml:"url"`      // without /v1: https://gpu.example:8000
+	Model         string        `yaml:"model"`    // as the server calls it
+	Revision      string        `yaml:"revision"` // commit or release; TEI reports it, and it must be the same
+	Digest        string        `yaml:"digest"`   // SHA-256; Ollama reports it, and it must be the same
+	Licence       string        `yaml:"licence"`
+	Key           secret.String `yaml:"key"` // bearer token; env:NAME or file:PATH
+	Dim           int           `yaml:"dim"`
+	Context       int           `yaml:"context"`
+	Timeout       time.Duration `yaml:"timeout"`           // of one request; 0s: 30s. For an answer in pieces: between two of them
+	Batch         int           `yaml:"batch"`             // texts in one request; 0: 32
+	AtOnce        int           `yaml:"at_once"`           // requests at once; 0: 8
+	QueryPrefix   string        `yaml:"query_prefix"`      // stands in front of each text that asks, as some models want it: "query: "
+	PassagePrefix string        `yaml:"passage_prefix"`    // in front of each text that is to be found
+	Default       bool          `yaml:"default"`           // the model of its kind for callers who name none
+	NoTLS         bool          `yaml:"unsafe_plain_http"` // texts and the key travel in clear to another machine
 }
 
 // Bounds of the settings.
@@ -106,6 +108,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("revision: say which version of %s the server runs; it becomes part of the model's digest", c.Model)
 	case c.Kind == KindEmbed && (c.Dim < 1 || c.Dim > maxDim):
 		return fmt.Errorf("dim %d: say how many numbers a vector has, up to %d", c.Dim, maxDim)
+	case len(c.QueryPrefix)+len(c.PassagePrefix) > 0 && c.Kind != KindEmbed || len(c.QueryPrefix) > 1000 || len(c.PassagePrefix) > 1000:
+		return fmt.Errorf("query_prefix, passage_prefix: up to 1000 bytes, for kind %s", KindEmbed)
 	case c.Context < 0 || c.Context > 1<<24:
 		return fmt.Errorf("context %d: use up to %d", c.Context, 1<<24)
 	case c.Timeout < 0 || c.Timeout > maxTimeout:
@@ -142,10 +146,10 @@ func loopback(host string) bool {
 // Identity is the digest of the model: the stated one, else SHA-256 over what was stated. The address is not part of
 // it: the same model may move. The engine is: two of them round differently.
 func (c Config) Identity() string {
-	if c.Digest != "" {
+	if c.Digest != "" && c.QueryPrefix+c.PassagePrefix == "" {
 		return c.Digest
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "aran upstream 1\n%s\n%s\n%s\n%d\n", c.Engine, c.Model, c.Revision, c.Dim))
+	sum := sha256.Sum256(fmt.Appendf(nil, "aran upstream 1\n%s\n%s\n%s\n%s\n%d\n%q\n%q\n", c.Engine, c.Model, c.Revision, c.Digest, c.Dim, c.QueryPrefix, c.PassagePrefix))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -129,7 +129,7 @@ func (s State) clone() State {
 
 // pin is what a version is now. Only the version is compared for the program's own encoder: a new program has a new
 // one, and nothing else to fall back on.
-func (k *known) pin() Pin { return Pin{Version: k.Version, Digest: k.Manifest.Digest()} }
+func (k *known) pin() Pin { return Pin{Version: k.Version, Digest: k.Digest()} }
 
 // Active is the version of a model that is served; empty when there is none that may be used. A choice that can't be
 // read, or whose version is gone, refused or another one than was chosen, does not count: the default is served, and
@@ -189,7 +189,7 @@ func (r *Registry) standard(c *catalogue, name string) (best *known) {
 func (r *Registry) keepActive(further *known) error {
 	_, err := r.readState(further.Name)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // there is a choice, good or not; Use says what is wrong with it
+		return nil // there is a choice, good or not; Use says what is wrong with it
 	}
 	c := r.known.Load()
 	k := r.standard(c, further.Name)

@@ -142,7 +142,6 @@ func TestUseAndRollback(t *testing.T) {
 func TestWhatCannotBeUsed(t *testing.T) {
 	r := several(t, t.TempDir(), Options{}, "1", "2", "3")
 	pullAll(t, r, "tiny@1", "tiny@2")
-	damaged := state(t, r)
 	damaged, err := r.Version(t.Context(), "tiny", "2")
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ const (
 	codeAway        = "upstream_unreachable"
 	codeSlow        = "upstream_timeout"
 	codeBusy        = "upstream_overloaded"
-	codeCredentials = "upstream_credentials"
+	codeCredentials = "upstream_credentials" //nolint:gosec // a name
 	codeWrongModel  = "upstream_wrong_model"
 	codeNonsense    = "upstream_bad_answer"
 )

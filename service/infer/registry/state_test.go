@@ -216,14 +216,22 @@ func replaceIn(t *testing.T, file, from, to string) {
 func TestHistoryIsBounded(t *testing.T) {
 	r := several(t, t.TempDir(), Options{}, "1", "2")
 	pullAll(t, r, "tiny@1", "tiny@2")
-	var s State
-	for range maxHistory + 5 {
-		var err error
-		if s, err = r.Use(t.Context(), "tiny", map[string]string{"1": "2", "2": "1"}[r.Active("tiny")], me); err != nil {
+	s, err := r.Use(t.Context(), "tiny", "2", me)
+	for len(s.History) < maxHistory {
+		s.History = append(s.History, s.History[0])
+	}
+	s.Serial = maxHistory
+	b, jsonErr := json.Marshal(s)
+	if err := errors.Join(err, jsonErr); err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, filepath.Join(r.Dir(), "active", "tiny.json"), b)
+	for _, v := range []string{"1", "2"} {
+		if s, err = r.Use(t.Context(), "tiny", v, me); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(s.History) != maxHistory || s.Serial != maxHistory+6 {
+	if len(s.History) != maxHistory || s.Serial != maxHistory+2 || s.History[maxHistory-1].Version != "2" {
 		t.Errorf("%d entries, serial %d", len(s.History), s.Serial)
 	}
 }

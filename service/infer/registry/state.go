@@ -185,9 +185,14 @@ func (r *Registry) standard(c *catalogue, name string) (best *known) {
 }
 
 // keepActive writes down what is served of a model by default before a further version comes in, which would
-// otherwise take its place. The caller holds the lock.
-func (r *Registry) keepActive(further *known) error {
-	_, err := r.readState(further.Name)
+// otherwise take its place.
+func (r *Registry) keepActive(ctx context.Context, further *known) error {
+	unlock, err := r.lock(ctx, activeLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = r.readState(further.Name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil // there is a choice, good or not; Use says what is wrong with it
 	}
@@ -236,7 +241,7 @@ func (r *Registry) change(ctx context.Context, name string, c Change, action str
 	if _, err := r.resolve(name); err != nil && fault.From(err).Code == "model_not_found" {
 		return State{}, err
 	}
-	unlock, err := r.lock(ctx)
+	unlock, err := r.lock(ctx, activeLock)
 	if err != nil {
 		return State{}, err
 	}

@@ -7,15 +7,16 @@ import (
 
 // Config is the tuning of search.
 type Config struct {
-	PassageTokens int           `yaml:"passage_tokens" doc:"tokens of a passage with its title; the built-in encoder sees 254"`
-	OverlapTokens int           `yaml:"overlap_tokens" doc:"tokens of prose that a passage repeats from the one before, at most"`
-	EmbedBatch    int           `yaml:"embed_batch" doc:"passages that are sent to the encoder at once"`
-	EmbedTimeout  time.Duration `yaml:"embed_timeout" doc:"how long a search waits for the encoder before it goes by words alone"`
-	RetryAfter    time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
-	Collections   int           `yaml:"collections" doc:"collections a tenant may have"`
-	Vectors       string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
-	LoadedIndexes int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
-	LoadedVectors int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 1.5 kB"`
+	PassageTokens  int           `yaml:"passage_tokens" doc:"tokens of a passage with its title; the built-in encoder sees 254"`
+	OverlapTokens  int           `yaml:"overlap_tokens" doc:"tokens of prose that a passage repeats from the one before, at most"`
+	EmbedBatch     int           `yaml:"embed_batch" doc:"passages that are sent to the encoder at once"`
+	EmbedTimeout   time.Duration `yaml:"embed_timeout" doc:"how long a search waits for the encoder before it goes by words alone"`
+	RetryAfter     time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
+	Collections    int           `yaml:"collections" doc:"collections a tenant may have"`
+	Vectors        string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
+	LoadedIndexes  int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
+	LoadedVectors  int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 1.5 kB"`
+	LoadedPassages int           `yaml:"loaded_passages" doc:"passages whose words are kept in memory over all collections; each takes 0.5 kB"`
 }
 
 // Where vectors are searched.
@@ -28,7 +29,7 @@ const (
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, Vectors: VectorsMemory, LoadedIndexes: 64, LoadedVectors: 400_000,
+		Collections: 256, Vectors: VectorsMemory, LoadedIndexes: 64, LoadedVectors: 400_000, LoadedPassages: 1_000_000,
 	}
 }
 
@@ -51,6 +52,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.vectors is %q: set it to memory or pgvector", c.Vectors)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:
 		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
+	case c.LoadedPassages < 1000 || c.LoadedPassages > 1_000_000_000:
+		return fmt.Errorf("search.loaded_passages is %d: set it between 1000 and 1000000000", c.LoadedPassages)
 	case c.LoadedVectors < 1000 || c.LoadedVectors > 1_000_000_000:
 		return fmt.Errorf("search.loaded_vectors is %d: set it between 1000 and 1000000000", c.LoadedVectors)
 	}

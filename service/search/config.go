@@ -7,16 +7,17 @@ import (
 
 // Config is the tuning of search.
 type Config struct {
-	PassageTokens int           `yaml:"passage_tokens" doc:"tokens of a passage with its title; the built-in encoder sees 254"`
-	OverlapTokens int           `yaml:"overlap_tokens" doc:"tokens of prose that a passage repeats from the one before, at most"`
-	EmbedBatch    int           `yaml:"embed_batch" doc:"passages that are sent to the encoder at once"`
-	EmbedTimeout  time.Duration `yaml:"embed_timeout" doc:"how long a search waits for the encoder before it goes by words alone"`
-	RetryAfter    time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
-	Collections   int           `yaml:"collections" doc:"collections a tenant may have"`
-	Vectors       string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
-	LoadedIndexes int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
-	LoadedVectors int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 2 kB, or 0.6 kB in a collection with a graph"`
-	GraphFrom     int           `yaml:"graph_from" doc:"vectors of a collection from which on a graph finds the nearest (about 19 of 20 of them) in place of an exact comparison with all; 0: never. Graphs are kept in files in the data directory"`
+	PassageTokens  int           `yaml:"passage_tokens" doc:"tokens of a passage with its title; the built-in encoder sees 254"`
+	OverlapTokens  int           `yaml:"overlap_tokens" doc:"tokens of prose that a passage repeats from the one before, at most"`
+	EmbedBatch     int           `yaml:"embed_batch" doc:"passages that are sent to the encoder at once"`
+	EmbedTimeout   time.Duration `yaml:"embed_timeout" doc:"how long a search waits for the encoder before it goes by words alone"`
+	RetryAfter     time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
+	Collections    int           `yaml:"collections" doc:"collections a tenant may have"`
+	Vectors        string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
+	LoadedIndexes  int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
+	LoadedVectors  int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 2 kB, or 0.6 kB in a collection with a graph"`
+	GraphFrom      int           `yaml:"graph_from" doc:"vectors of a collection from which on a graph finds the nearest (about 19 of 20 of them) in place of an exact comparison with all; 0: never. Graphs are kept in files in the data directory"`
+	LoadedPassages int           `yaml:"loaded_passages" doc:"passages whose words are kept in memory over all collections; each takes 0.5 kB"`
 }
 
 // Where vectors are searched.
@@ -29,7 +30,7 @@ const (
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, Vectors: VectorsMemory, LoadedIndexes: 64, LoadedVectors: 400_000, GraphFrom: 50_000,
+		Collections: 256, Vectors: VectorsMemory, LoadedIndexes: 64, LoadedVectors: 400_000, GraphFrom: 50_000, LoadedPassages: 1_000_000,
 	}
 }
 
@@ -54,6 +55,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
 	case c.GraphFrom < 0 || c.GraphFrom > 0 && c.GraphFrom < 1000:
 		return fmt.Errorf("search.graph_from is %d: set it to 1000 or more, or to 0 for no graphs", c.GraphFrom)
+	case c.LoadedPassages < 1000 || c.LoadedPassages > 1_000_000_000:
+		return fmt.Errorf("search.loaded_passages is %d: set it between 1000 and 1000000000", c.LoadedPassages)
 	case c.LoadedVectors < 1000 || c.LoadedVectors > 1_000_000_000:
 		return fmt.Errorf("search.loaded_vectors is %d: set it between 1000 and 1000000000", c.LoadedVectors)
 	}

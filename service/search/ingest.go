@@ -307,14 +307,14 @@ func cuttingOf(ps []chunk.Passage, batch int) cutting {
 }
 
 // part encodes and stores the passages from first on; a part that is there already is left as it is.
-func (w *work) part(ctx context.Context, c cutting, first int) (encoder string, err error) {
+func (w *work) part(ctx context.Context, cut cutting, first int) (encoder string, err error) {
 	if err := w.load(ctx); err != nil {
 		return "", err
 	}
-	if cuttingOf(w.passages, c.Batch) != c || w.job.encoder != "" && w.job.cut != c.Digest {
+	if cuttingOf(w.passages, cut.Batch) != cut || w.job.encoder != "" && w.job.cut != cut.Digest {
 		return "", fault.New(fault.Conflict, codeChanged, "The rules for cutting changed while the document was indexed.")
 	}
-	ps := w.passages[first:min(first+c.Batch, len(w.passages))]
+	ps := w.passages[first:min(first+cut.Batch, len(w.passages))]
 	there, err := w.db.hasPart(ctx, w.Edition, first, len(ps))
 	if err != nil || there {
 		return w.job.encoder, err
@@ -323,10 +323,11 @@ func (w *work) part(ctx context.Context, c cutting, first int) (encoder string, 
 	if err != nil {
 		return "", err
 	}
-	p := makePart(Collection{tenant: w.job.tenant, Name: w.job.name}, w.job.title, w.job.text, first, ps, e.vectors)
+	c := Collection{tenant: w.job.tenant, Name: w.job.name}
+	p := makePart(c, c.language(w.job.text), w.job.title, w.job.text, first, ps, e.vectors)
 	fault.Point("search.part_encoded")
-	err = w.db.Tx(ctx, func(tx *store.Tx) error { return w.db.index(ctx, tx, w.Edition, e.digest, c.Digest, p) })
-	w.job.encoder, w.job.cut = e.digest, c.Digest
+	err = w.db.Tx(ctx, func(tx *store.Tx) error { return w.db.index(ctx, tx, w.Edition, e.digest, cut.Digest, p) })
+	w.job.encoder, w.job.cut = e.digest, cut.Digest
 	return e.digest, err
 }
 
@@ -342,43 +343,33 @@ func (s *Service) contexts(title, text string, ps []chunk.Passage) []string {
 	return out
 }
 
-// makePart makes the rows of consecutive passages. Title and headings count as words of each passage.
-func makePart(c Collection, title, text string, first int, ps []chunk.Passage, vectors [][]float32) indexed {
-	out := indexed{first: first}
+// makePart makes the rows of consecutive passages.
+func makePart(c Collection, language, title, text string, first int, ps []chunk.Passage, vectors [][]float32) indexed {
+	f, stored := termsOf(c, language, title, text, first, ps)
+	out := indexed{first: first, stored: stored}
 	type list struct {
 		last, passages int
 		packed         []byte
 	}
-	lists := map[string]*list{}
-	for i, p := range ps {
-		counts, length := map[string]int{}, 0
-		count := func(term string) {
-			counts[term]++
-			length++
-		}
-		words.Each(title, count)
-		for _, h := range p.Headings {
-			words.Each(h, count)
-		}
-		words.Each(text[p.Start:p.End], count)
-		for term, n := range counts {
-			l := lists[term]
-			if l == nil {
-				l = &list{last: -1}
-				lists[term] = l
-			}
-			l.packed = words.Append(l.packed, l.last, words.Posting{Passage: i, Count: n, Length: length})
+	lists := make([]list, len(f.IDs))
+	for i := range lists {
+		lists[i].last = -1
+	}
+	for i, o := range f.Passages {
+		for _, t := range o.Terms {
+			l := &lists[t.Term]
+			l.packed = words.Append(l.packed, l.last, words.Posting{Passage: i, Count: t.Count, Length: o.Length})
 			l.last = i
 			l.passages++
 		}
-		out.terms += int64(length)
+		out.terms += int64(o.Length)
+		p := ps[i]
 		out.passages = append(out.passages, passage{p.Start, p.End, text[p.Start:p.End]})
 		out.vectors = pack(out.vectors, vectors[i])
 	}
-	for term, l := range lists {
-		out.postings = append(out.postings, termPostings{words.ID(c.key(), term), l.passages, l.packed})
+	for i, l := range lists {
+		out.postings = append(out.postings, termPostings{f.IDs[i], l.passages, l.packed})
 	}
-	slices.SortFunc(out.postings, func(a, b termPostings) int { return int(min(max(a.term-b.term, -1), 1)) })
 	return out
 }
 

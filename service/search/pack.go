@@ -188,5 +188,5 @@ func packedPart(c Collection, d PackDocument) indexed {
 		ps[i] = chunk.Passage{Start: p.Start, End: p.End, Headings: p.Headings}
 		vectors[i] = p.Vector
 	}
-	return makePart(c, d.Title, d.Text, 0, ps, vectors)
+	return makePart(c, c.language(d.Text), d.Title, d.Text, 0, ps, vectors)
 }

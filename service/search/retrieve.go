@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -160,56 +159,18 @@ func (s *Service) rank(ctx context.Context, scopes []scope, q Query) (Result, er
 	return res, err
 }
 
-// byWords ranks by BM25, with the statistics of each collection.
+// byWords ranks by BM25, with the statistics of each collection as far as the viewer may read it.
 func (s *Service) byWords(ctx context.Context, scopes []scope, text string, depth int) (out []ranked, err error) {
-	terms := queryTerms(text)
-	if len(terms) == 0 {
-		return nil, nil
-	}
 	for i, sc := range scopes {
-		scores, err := s.bm25(ctx, sc, terms)
+		l, err := s.lexicons.search(ctx, sc, text, depth)
 		if err != nil {
 			return nil, err
 		}
-		for id, score := range scores {
-			out = append(out, ranked{i, id, score})
+		for _, f := range l.found {
+			out = append(out, ranked{i, passageID(f.ID), f.Score})
 		}
 	}
 	return top(out, depth), nil
-}
-
-func queryTerms(text string) []string {
-	terms := words.List(text)
-	slices.Sort(terms)
-	terms = slices.Compact(terms)
-	return terms[:min(len(terms), maxTerms)]
-}
-
-func (s *Service) bm25(ctx context.Context, sc scope, terms []string) (map[passageID]float64, error) {
-	type occurrence struct {
-		id    passageID
-		score float64
-	}
-	average := float64(sc.terms) / float64(max(sc.passages, 1))
-	in := map[int64]int64{}
-	found := map[int64][]occurrence{}
-	err := s.db.postings(ctx, sc, termIDs(sc.Collection, terms), func(term, edition int64, part, passages int, packed []byte) error {
-		in[term] += int64(passages)
-		return words.Postings(packed, func(p words.Posting) {
-			found[term] = append(found[term], occurrence{passageOf(edition, part+p.Passage), words.Score(p.Count, p.Length, average)})
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	scores := map[passageID]float64{}
-	for _, term := range slices.Sorted(maps.Keys(found)) { // in one order, so that sums are the same each time
-		weight := words.Weight(in[term], sc.passages)
-		for _, o := range found[term] {
-			scores[o.id] += weight * o.score
-		}
-	}
-	return scores, nil
 }
 
 // byMeaning ranks by the cosine with the query's vector. When there is no vector, it says so in res and returns nothing.

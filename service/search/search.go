@@ -129,15 +129,16 @@ type Deps struct {
 
 // Service finds passages. Safe for concurrent use.
 type Service struct {
-	cfg     Config
-	db      db
-	bus     *bus.Conn
-	guard   guardv1connect.GuardServiceClient
-	infer   inferv1connect.InferServiceClient
-	count   func(string) int
-	log     *slog.Logger
-	breaker *breaker.Breaker
-	indexes *indexes
+	cfg      Config
+	db       db
+	bus      *bus.Conn
+	guard    guardv1connect.GuardServiceClient
+	infer    inferv1connect.InferServiceClient
+	count    func(string) int
+	log      *slog.Logger
+	breaker  *breaker.Breaker
+	indexes  *indexes
+	lexicons *lexicons
 	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
 	inDatabase atomic.Bool
 
@@ -169,7 +170,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		cfg: cfg, db: db{d.DB, vector.NewTable(d.DB)}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log,
 		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
-	s.indexes = newIndexes(s.db, cfg, d.Dir, d.Log)
+	s.indexes, s.lexicons = newIndexes(s.db, cfg, d.Dir, d.Log), newLexicons(s.db, cfg, s.makeTerms)
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
@@ -218,6 +219,7 @@ func (s *Service) Start(ctx context.Context) error {
 	s.stop = stop
 	s.done.Go(func() { s.tidy(life) })
 	s.done.Go(func() { s.indexes.tend(life) })
+	s.done.Go(func() { s.keepTerms(life) })
 	if s.cfg.Vectors == VectorsPgvector {
 		s.done.Go(func() { s.keepVectors(life) })
 	}

@@ -119,7 +119,8 @@ type indexed struct {
 	first    int
 	passages []passage
 	terms    int64
-	postings []termPostings
+	postings []termPostings // for versions of this program that read them
+	stored   storedTerms
 	vectors  []byte
 }
 
@@ -160,6 +161,9 @@ func (d db) putPart(ctx context.Context, tx *store.Tx, collection, edition int64
 		}
 	}
 	if err := rows.flush(ctx, tx); err != nil {
+		return err
+	}
+	if err := d.putTerms(ctx, tx, edition, p.stored); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, insertVector, edition, p.first, len(p.passages), p.terms, p.vectors); err != nil {
@@ -355,7 +359,7 @@ func (d db) sweepOne(ctx context.Context) (done bool, err error) {
 		var part int
 		err := tx.QueryRow(ctx, trashParts, edition).Scan(&part)
 		if err == nil {
-			for _, q := range []string{deletePosting, deleteVector} {
+			for _, q := range []string{deletePosting, deleteTerms, deleteVector} {
 				if _, err := tx.Exec(ctx, q, edition, part); err != nil {
 					return err
 				}

@@ -10,11 +10,6 @@ import (
 )
 
 const (
-	// Every row of the terms counts for their weights, but only what the viewer may read is handed out.
-	// CROSS JOIN keeps SQLite at reading the few postings first.
-	findPostings = `SELECT p.term, p.edition, p.part, p.passages, CASE WHEN $RIGHTS THEN p.packed END
-		FROM search_posting p CROSS JOIN search_document d
-		WHERE p.term IN ($TERMS) AND d.edition = p.edition AND d.collection = $1`
 	anyRestricted   = `SELECT COUNT(*) FROM (SELECT 1 FROM search_document WHERE collection = $1 AND restricted = 1 LIMIT 1) x`
 	allowedEditions = `SELECT d.edition FROM search_document d WHERE d.collection = $1 AND d.edition IS NOT NULL AND `
 	loadPassages    = `SELECT s.edition, s.ordinal, s.start_at, s.end_at, s.text, d.id, d.title, e.version
@@ -55,57 +50,13 @@ func (s scope) condition(n int) (clause string, args []any) {
 	return clause + more, append(args, moreArgs...)
 }
 
-// postings calls yield for each part of an edition that a term occurs in. packed is nil where the viewer may
-// not read: those count for the term's weight only.
-func (d db) postings(ctx context.Context, s scope, terms []int64, yield func(term, edition int64, part, passages int, packed []byte) error) error {
-	args := []any{s.id}
-	for _, t := range terms {
-		args = append(args, t)
-	}
-	clause, rights := s.condition(len(args) + 1)
-	query := strings.NewReplacer("$RIGHTS", clause, "$TERMS", marks(2, len(terms))).Replace(findPostings)
-	rows, err := d.Query(ctx, query, append(args, rights...)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var term, edition int64
-		var part, passages int
-		var packed []byte
-		if err := rows.Scan(&term, &edition, &part, &passages, &packed); err != nil {
-			return err
-		}
-		if err := yield(term, edition, part, passages, packed); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // allowed returns the editions that the viewer may read and the filter lets through; nil when that is every one.
 func (d db) allowed(ctx context.Context, s scope) (editions []int64, err error) {
-	if len(s.filter) == 0 {
-		var n int
-		if err := d.QueryRow(ctx, anyRestricted, s.id).Scan(&n); err != nil || n == 0 {
-			return nil, err
-		}
+	readable, wanted, err := d.readers(ctx, s)
+	if wanted != nil {
+		return wanted, err
 	}
-	clause, args := s.condition(2)
-	rows, err := d.Query(ctx, allowedEditions+clause, append([]any{s.id}, args...)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	editions = []int64{}
-	for rows.Next() {
-		var e int64
-		if err := rows.Scan(&e); err != nil {
-			return nil, err
-		}
-		editions = append(editions, e)
-	}
-	return editions, rows.Err()
+	return readable, err
 }
 
 // loadBatch is how many passages one query loads: two parameters each.

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -21,7 +22,7 @@ func (s *Service) erase(ctx context.Context, collection int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseWithin)
 	defer cancel()
 	defer s.nudge()
-	if err := s.indexes.refresh(ctx, collection); err != nil {
+	if err := errors.Join(s.indexes.refresh(ctx, collection), s.lexicons.refresh(ctx, collection)); err != nil {
 		return err
 	}
 	if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
@@ -46,6 +47,11 @@ func (s *Service) forget(ctx context.Context, e bus.Event) {
 	for c := range s.indexes.all() {
 		if err := s.indexes.refresh(ctx, c); err != nil {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "index not refreshed", slog.String("event", e.ID), slog.String("error", err.Error()))
+		}
+	}
+	for _, c := range s.lexicons.all() {
+		if err := s.lexicons.refresh(ctx, c); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "words index not refreshed", slog.String("event", e.ID), slog.String("error", err.Error()))
 		}
 	}
 }

@@ -246,7 +246,9 @@ func (c *modelCommand) show(ctx context.Context) error {
 		}{line(&m), m.Manifest, append([]registry.Use{}, state.History...)})
 	}
 	w := c.t.out
-	row := func(key, format string, args ...any) { _, _ = fmt.Fprintf(w, "%-12s %s\n", key, fmt.Sprintf(format, args...)) }
+	row := func(key, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "%-12s %s\n", key, fmt.Sprintf(format, args...))
+	}
 	row("model", "%s@%s: %s", m.Name, m.Version, m.Title)
 	row("status", "%s", m.Status)
 	if m.Active {

@@ -13,6 +13,7 @@ import (
 
 	"aran/platform/split"
 	"aran/service/infer/registry"
+	"aran/service/infer/upstream"
 )
 
 // Config of the models.
@@ -41,6 +42,8 @@ type Config struct {
 	EmbedAtOnce   int           `yaml:"embed_at_once" doc:"batches of texts computed at once; 0: one per processor"`
 	EmbedQueue    int           `yaml:"embed_queue" doc:"embedding requests that may wait"`
 	EmbedWait     time.Duration `yaml:"embed_wait" doc:"how long an embedding request waits for its turn at most"`
+
+	Upstreams []upstream.Config `yaml:"upstreams" doc:"models on servers of yours (vLLM, TEI, Triton, Ollama), each with name, kind, engine, url, model, revision or digest, dim; see docs/models.md"`
 
 	EncoderProcess  string        `yaml:"encoder_process" doc:"where the built-in encoder runs: auto (in a process of its own when infer runs apart from other services), own, shared (with the services)"`
 	RolloutSteps    []int         `yaml:"rollout_steps" doc:"percentages of the calls that a new version of a model gets, one after the other; the last is 100"`
@@ -115,6 +118,9 @@ func (c Config) Check() error {
 		if d.value < d.low || d.value > 24*time.Hour {
 			return fmt.Errorf("infer.%s %s: use %s to 24h", d.key, d.value, d.low)
 		}
+	}
+	if err := c.checkUpstreams(); err != nil {
+		return err
 	}
 	return c.checkRollout()
 }

@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// PackedExt is the extension of weights in this program's own packed form: numbers only.
+// PackedExt is the extension of weights in a packed form that this program reads: numbers and words only.
 const PackedExt = ".aran"
 
 // Why a kind of file is not taken.
@@ -138,8 +138,8 @@ func checkContent(f *os.File, name string, size int64) error {
 			bad = "it is no library"
 		}
 	case PackedExt:
-		if !bytes.HasPrefix(head, []byte("aran")) {
-			bad = "it is not in this program's packed form"
+		if !bytes.HasPrefix(head, []byte("aran")) && !bytes.HasPrefix(head, []byte("E5S1")) { // see minilm and e5
+			bad = "it is not in a packed form that this program reads"
 		}
 	case ".gguf":
 		err = checkGGUF(io.NewSectionReader(f, 0, size), size)

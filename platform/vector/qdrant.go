@@ -135,7 +135,7 @@ func (s *qdrantSpace) open(ctx context.Context, wanted bool) (there bool, err er
 	if err != nil || !there {
 		return there, err
 	}
-	if v := a.Result.Config.Params.Vectors; v != (qdrantVectors{s.name.Dim, "Dot"}) {
+	if v := a.Result.Config.Params.Vectors; s.name.Dim > 0 && v != (qdrantVectors{s.name.Dim, "Dot"}) {
 		return false, fault.New(fault.Conflict, "vectors_other", "The collection %s of Qdrant has %d dimensions and the distance %q; %d and Dot are needed: delete it, it is filled again.",
 			s.h.prefix+s.name.Space, v.Size, v.Distance, s.name.Dim)
 	}

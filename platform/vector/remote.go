@@ -31,7 +31,8 @@ import (
 type Host interface {
 	// Check asks the server whether it is there and takes the key.
 	Check(ctx context.Context) error
-	// Space returns a space, which need not be there yet. Its name is of letters, digits and dashes.
+	// Space returns a space, which need not be there yet. Its name is of letters, digits and dashes. One that is named
+	// without model and dimension knows its mark, and deletes.
 	Space(n Name) Kept
 	// Spaces lists the names of those that are there.
 	Spaces(ctx context.Context) ([]string, error)

@@ -138,6 +138,7 @@ type Service struct {
 	log     *slog.Logger
 	breaker *breaker.Breaker
 	indexes *indexes
+	hosted  *hosted // nil: vectors are not searched on a server of another vendor's
 	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
 	inDatabase atomic.Bool
 
@@ -170,6 +171,10 @@ func New(cfg Config, d Deps) (*Service, error) {
 		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
 	s.indexes = newIndexes(s.db, cfg, d.Dir, d.Log)
+	var err error
+	if s.hosted, err = openHost(s.db, cfg, d.Log); err != nil {
+		return nil, err
+	}
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
@@ -218,6 +223,9 @@ func (s *Service) Start(ctx context.Context) error {
 	s.stop = stop
 	s.done.Go(func() { s.tidy(life) })
 	s.done.Go(func() { s.indexes.tend(life) })
+	if s.hosted != nil {
+		s.done.Go(func() { s.hosted.keep(life) })
+	}
 	if s.cfg.Vectors == VectorsPgvector {
 		s.done.Go(func() { s.keepVectors(life) })
 	}

@@ -24,6 +24,9 @@ func (s *Service) erase(ctx context.Context, collection int64) error {
 	if err := s.indexes.refresh(ctx, collection); err != nil {
 		return err
 	}
+	if s.hosted != nil {
+		s.hosted.refresh(ctx)
+	}
 	if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}

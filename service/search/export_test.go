@@ -2,6 +2,8 @@ package search
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"aran/platform/auth"
 )
@@ -16,6 +18,20 @@ func (s *Service) Loaded() (indexes, vectors int) {
 	}
 	return indexes, vectors
 }
+
+// Tend builds graphs and writes files now; it returns how many there are.
+func (s *Service) Tend(ctx context.Context) (files int, err error) {
+	s.indexes.mu.Lock()
+	defer s.indexes.mu.Unlock()
+	for _, i := range s.indexes.byKey {
+		err = errors.Join(err, i.vectors.Tend(ctx))
+	}
+	all, _ := os.ReadDir(s.indexes.dir)
+	return len(all), err
+}
+
+// CatchUp brings the vector server up to date now, and sweeps it.
+func (s *Service) CatchUp(ctx context.Context) { s.hosted.once(ctx) }
 
 // InDatabase reports whether searches go to pgvector.
 func (s *Service) InDatabase() bool { return s.inDatabase.Load() }

@@ -139,6 +139,7 @@ type Service struct {
 	breaker  *breaker.Breaker
 	indexes  *indexes
 	lexicons *lexicons
+	hosted   *hosted // nil: vectors are not searched on a server of another vendor's
 	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
 	inDatabase atomic.Bool
 
@@ -171,6 +172,10 @@ func New(cfg Config, d Deps) (*Service, error) {
 		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
 	s.indexes, s.lexicons = newIndexes(s.db, cfg, d.Dir, d.Log), newLexicons(s.db, cfg, s.makeTerms)
+	var err error
+	if s.hosted, err = openHost(s.db, cfg, d.Log); err != nil {
+		return nil, err
+	}
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
@@ -220,6 +225,9 @@ func (s *Service) Start(ctx context.Context) error {
 	s.done.Go(func() { s.tidy(life) })
 	s.done.Go(func() { s.indexes.tend(life) })
 	s.done.Go(func() { s.keepTerms(life) })
+	if s.hosted != nil {
+		s.done.Go(func() { s.hosted.keep(life) })
+	}
 	if s.cfg.Vectors == VectorsPgvector {
 		s.done.Go(func() { s.keepVectors(life) })
 	}

@@ -25,6 +25,9 @@ func (s *Service) erase(ctx context.Context, collection int64) error {
 	if err := errors.Join(s.indexes.refresh(ctx, collection), s.lexicons.refresh(ctx, collection)); err != nil {
 		return err
 	}
+	if s.hosted != nil {
+		s.hosted.refresh(ctx)
+	}
 	if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}

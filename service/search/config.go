@@ -14,6 +14,10 @@ type Config struct {
 	RetryAfter     time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
 	Collections    int           `yaml:"collections" doc:"collections a tenant may have"`
 	Vectors        string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
+	FusionK        int           `yaml:"fusion_k" doc:"k of reciprocal rank fusion: the lower, the more the first places of each list count"`
+	Rerank         bool          `yaml:"rerank" doc:"let the reranker look at the best passages once more, unless a request says otherwise"`
+	RerankDepth    int           `yaml:"rerank_depth" doc:"passages that the reranker looks at"`
+	RerankTimeout  time.Duration `yaml:"rerank_timeout" doc:"how long a search waits for the reranker before it goes without"`
 	LoadedIndexes  int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
 	LoadedVectors  int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 1.5 kB"`
 	LoadedPassages int           `yaml:"loaded_passages" doc:"passages whose words are kept in memory over all collections; each takes 0.5 kB"`
@@ -29,7 +33,7 @@ const (
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, Vectors: VectorsMemory, LoadedIndexes: 64, LoadedVectors: 400_000, LoadedPassages: 1_000_000,
+		Collections: 256, Vectors: VectorsMemory, FusionK: 20, RerankDepth: 30, RerankTimeout: time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, LoadedPassages: 1_000_000,
 	}
 }
 
@@ -50,6 +54,12 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.collections is %d: set it between 1 and 100000", c.Collections)
 	case c.Vectors != VectorsMemory && c.Vectors != VectorsPgvector:
 		return fmt.Errorf("search.vectors is %q: set it to memory or pgvector", c.Vectors)
+	case c.FusionK < 1 || c.FusionK > 1000:
+		return fmt.Errorf("search.fusion_k is %d: set it between 1 and 1000", c.FusionK)
+	case c.RerankDepth < 1 || c.RerankDepth > 200:
+		return fmt.Errorf("search.rerank_depth is %d: set it between 1 and 200", c.RerankDepth)
+	case c.RerankTimeout < 10*time.Millisecond || c.RerankTimeout > time.Minute:
+		return fmt.Errorf("search.rerank_timeout is %s: set it between 10ms and 1m", c.RerankTimeout)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:
 		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
 	case c.LoadedPassages < 1000 || c.LoadedPassages > 1_000_000_000:

@@ -68,14 +68,34 @@ func showDocument(collection string, x Document) documentBody {
 }
 
 type hitBody struct {
-	Collection string  `json:"collection"`
-	Document   string  `json:"document"`
-	Chunk      string  `json:"chunk" doc:"names this passage of this version"`
-	Title      string  `json:"title"`
-	Text       string  `json:"text" doc:"the document's text from start to end"`
-	Start      int64   `json:"start" doc:"first byte in the document's text (UTF-8)"`
-	End        int64   `json:"end" doc:"the byte after the last"`
-	Score      float64 `json:"score" doc:"to compare within this answer only"`
+	Collection string     `json:"collection"`
+	Document   string     `json:"document"`
+	Chunk      string     `json:"chunk" doc:"names this passage of this version"`
+	Title      string     `json:"title"`
+	Text       string     `json:"text" doc:"the document's text from start to end"`
+	Start      int64      `json:"start" doc:"first byte in the document's text (UTF-8)"`
+	End        int64      `json:"end" doc:"the byte after the last"`
+	Score      float64    `json:"score" doc:"to compare within this answer only"`
+	Highlights []spanBody `json:"highlights" doc:"words of the query, as bytes of text"`
+	Span       spanBody   `json:"span" doc:"the sentence that answers best, as bytes of the document's text"`
+	Trust      string     `json:"trust" enum:"outside,flagged,builtin" doc:"how far the document is trusted"`
+	Source     string     `json:"source" doc:"where the document comes from"`
+}
+
+type spanBody struct {
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
+}
+
+func showHit(h Hit) hitBody {
+	b := hitBody{
+		Collection: h.Collection, Document: h.Document, Chunk: h.Chunk, Title: h.Title, Text: h.Text, Start: h.Start, End: h.End, Score: h.Score,
+		Highlights: make([]spanBody, len(h.Highlights)), Span: spanBody(h.Sentence), Trust: h.Trust, Source: h.Source,
+	}
+	for i, s := range h.Highlights {
+		b.Highlights[i] = spanBody(s)
+	}
+	return b
 }
 
 type namePath struct {
@@ -218,10 +238,17 @@ func (s *Service) getDocument(ctx context.Context, in *documentIDPath) (*documen
 type searchIn struct {
 	Name string `path:"name" maxLength:"63" doc:"the collection's name"`
 	Body struct {
-		Query  string            `json:"query"`
-		Limit  int32             `json:"limit,omitempty" minimum:"0" maximum:"100" doc:"0 means 10"`
-		Filter map[string]string `json:"filter,omitempty" doc:"metadata that a document must have"`
-		Mode   string            `json:"mode,omitempty" enum:"hybrid,words,meaning" doc:"hybrid unless said otherwise"`
+		Query   string               `json:"query"`
+		Limit   int32                `json:"limit,omitempty" minimum:"0" maximum:"100" doc:"0 means 10"`
+		Filter  map[string]matchBody `json:"filter,omitempty" doc:"metadata that a document must have, by name"`
+		Mode    string               `json:"mode,omitempty" enum:"hybrid,words,meaning" doc:"hybrid unless said otherwise"`
+		Weights *struct {
+			Words   float64 `json:"words" minimum:"0" maximum:"100"`
+			Meaning float64 `json:"meaning" minimum:"0" maximum:"100"`
+		} `json:"weights,omitempty" doc:"how much each list counts in hybrid searches; as the collection says unless said otherwise"`
+		Rerank      *bool `json:"rerank,omitempty" doc:"let the reranker look at the best passages once more; as the settings say unless said otherwise"`
+		Distinct    bool  `json:"distinct,omitempty" doc:"leave out passages that say what a better one says"`
+		PerDocument int32 `json:"per_document,omitempty" minimum:"0" maximum:"100" doc:"most passages of one document; 0: as many as rank"`
 	}
 }
 
@@ -230,22 +257,35 @@ type searchOut struct {
 		Hits     []hitBody `json:"hits" doc:"the best first"`
 		Degraded bool      `json:"degraded" doc:"the encoder was away, or some documents have vectors of another one: words alone ranked those"`
 		Encoder  string    `json:"encoder,omitempty" doc:"digest of the encoder that was used"`
+		Reranked bool      `json:"reranked" doc:"the reranker ordered the hits; false when none was asked for, or it was away"`
 	}
 }
 
 func (s *Service) postSearch(ctx context.Context, in *searchIn) (*searchOut, error) {
-	m := &searchv1.RetrieveRequest{Collections: []string{in.Name}, Query: in.Body.Query, Limit: in.Body.Limit, Filter: in.Body.Filter, Mode: modeOf(in.Body.Mode)}
+	m := &searchv1.RetrieveRequest{Collections: []string{in.Name}, Query: in.Body.Query, Limit: in.Body.Limit, Mode: modeOf(in.Body.Mode), Rerank: in.Body.Rerank, Distinct: &in.Body.Distinct, PerDocument: in.Body.PerDocument}
+	if w := in.Body.Weights; w != nil {
+		m.Weights = &searchv1.Weights{Words: w.Words, Meaning: w.Meaning}
+	}
+	var err error
+	if m.Conditions, err = conditionsOf(in.Body.Filter); err != nil {
+		return nil, err
+	}
 	if err := rpc.Validate(m); err != nil {
 		return nil, err
 	}
-	res, err := s.Retrieve(ctx, queryOf(m))
+	q, err := queryOf(m)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.Retrieve(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	out := &searchOut{}
 	out.Body.Hits, out.Body.Degraded, out.Body.Encoder = make([]hitBody, len(res.Hits)), res.Degraded, res.Encoder
+	out.Body.Reranked = res.Reranked
 	for i, h := range res.Hits {
-		out.Body.Hits[i] = hitBody(h)
+		out.Body.Hits[i] = showHit(h)
 	}
 	return out, nil
 }

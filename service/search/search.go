@@ -121,22 +121,25 @@ type Deps struct {
 	Guard  guardv1connect.GuardServiceClient
 	Infer  inferv1connect.InferServiceClient
 	Count  func(string) int
+	Rerank Reranker // nil: there is none
 	Packs  [][]byte // collections that come with the program, as Pack.Encode made them
 	Log    *slog.Logger
 }
 
 // Service finds passages. Safe for concurrent use.
 type Service struct {
-	cfg      Config
-	db       db
-	bus      *bus.Conn
-	guard    guardv1connect.GuardServiceClient
-	infer    inferv1connect.InferServiceClient
-	count    func(string) int
-	log      *slog.Logger
-	breaker  *breaker.Breaker
-	indexes  *indexes
-	lexicons *lexicons
+	cfg           Config
+	db            db
+	bus           *bus.Conn
+	guard         guardv1connect.GuardServiceClient
+	infer         inferv1connect.InferServiceClient
+	count         func(string) int
+	log           *slog.Logger
+	breaker       *breaker.Breaker
+	reranker      Reranker
+	rerankBreaker *breaker.Breaker
+	indexes       *indexes
+	lexicons      *lexicons
 	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
 	inDatabase atomic.Bool
 
@@ -166,7 +169,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, db: db{d.DB, vector.NewTable(d.DB)}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log,
-		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
+		breaker: breaker.New("infer", breaker.Default(), d.Log), reranker: d.Rerank, rerankBreaker: breaker.New("reranker", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
 	s.indexes, s.lexicons = newIndexes(s.db, cfg), newLexicons(s.db, cfg, s.makeTerms)
 	if err := s.measure(); err != nil {

@@ -468,16 +468,6 @@ func (v viewer) may(c Collection, n int) (clause string, args []any) {
 		" OR EXISTS (SELECT 1 FROM search_access a WHERE a.collection = d.collection AND a.document = d.id AND a.principal IN (" + marks(n, len(args)) + ")))", args
 }
 
-// with is the condition that a document has these metadata.
-func with(filter map[string]string, n int) (clause string, args []any) {
-	var sb strings.Builder
-	for k, val := range filter {
-		fmt.Fprintf(&sb, " AND EXISTS (SELECT 1 FROM search_metadata m WHERE m.collection = d.collection AND m.document = d.id AND m.name = $%d AND m.value = $%d)", n+len(args), n+len(args)+1)
-		args = append(args, k, val)
-	}
-	return sb.String(), args
-}
-
 // marks is a list of n parameters, from $first on.
 func marks(first, n int) string {
 	var sb strings.Builder

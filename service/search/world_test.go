@@ -224,16 +224,16 @@ func start(t testing.TB, dir string, e *encoder, j *judge, options ...option) *w
 // server is where the worlds of a test have their databases; nil: in files.
 var server *pgtest.Server
 
-// place is the name of a file in a world's directory: the URL of its database. So another process finds it, too.
-const place = "database.url"
+// placeFile is the name of a file in a world's directory: the URL of its database. So another process finds it, too.
+const placeFile = "database.url"
 
 // database is the URL of a directory's database, which is made the first time; empty: a file.
 func database(t testing.TB, dir string) secret.String {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, place))
+	b, err := os.ReadFile(filepath.Join(dir, placeFile))
 	if errors.Is(err, os.ErrNotExist) && server != nil {
 		b = []byte(server.VectorDatabase())
-		err = os.WriteFile(filepath.Join(dir, place), b, 0o600)
+		err = os.WriteFile(filepath.Join(dir, placeFile), b, 0o600)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
@@ -381,11 +381,17 @@ type hit struct {
 	Collection, Document, Chunk, Title, Text string
 	Start, End                               int
 	Score                                    float64
+	Highlights                               []place
+	Span                                     place
+	Trust, Source                            string
 }
+
+type place struct{ Start, End int }
 
 type found struct {
 	Hits     []hit
 	Degraded bool
+	Reranked bool
 	Encoder  string
 }
 

@@ -13,16 +13,16 @@ ALTER TABLE search_collection ADD COLUMN versions BIGINT NOT NULL DEFAULT 10;
 UPDATE search_collection SET encoder = COALESCE((SELECT e.encoder FROM search_document d JOIN search_edition e ON e.id = d.edition
   WHERE d.collection = search_collection.id AND e.encoder <> '' ORDER BY e.id DESC LIMIT 1), '');
 
--- number is the value of a number, a time (microseconds since 1970) or a boolean (0, 1); NULL: a text.
+-- number is what a value says as a number, a time (microseconds since 1970) or a boolean (0, 1), and kind which of them
+-- it is: number, time, boolean; text: none of these, number is NULL. Empty: not looked at yet.
 ALTER TABLE search_metadata ADD COLUMN number DOUBLE PRECISION;
+ALTER TABLE search_metadata ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+CREATE INDEX search_metadata_unseen ON search_metadata (collection) WHERE kind = '';
 CREATE INDEX search_metadata_value ON search_metadata (collection, name, value);
-CREATE INDEX search_metadata_number ON search_metadata (collection, name, number);
+CREATE INDEX search_metadata_number ON search_metadata (collection, name, kind, number);
 
--- text_digest is SHA-256 of the text alone, to find duplicates by. duplicate_of is the document with the same text that
--- was there first (empty: none).
+-- text_digest is SHA-256 of the text alone, to find duplicates by.
 ALTER TABLE search_document ADD COLUMN text_digest TEXT NOT NULL DEFAULT '';
-ALTER TABLE search_document ADD COLUMN duplicate_of TEXT NOT NULL DEFAULT '';
-ALTER TABLE search_document ADD COLUMN findings TEXT NOT NULL DEFAULT '[]';
 UPDATE search_document SET text_digest = COALESCE((SELECT e.digest FROM search_edition e WHERE e.id = search_document.latest), '');
 CREATE INDEX search_document_text ON search_document (collection, text_digest);
 CREATE INDEX search_document_state ON search_document (collection, status);
@@ -44,6 +44,7 @@ CREATE UNIQUE INDEX search_version_edition ON search_version (edition);
 ALTER TABLE search_edition ADD COLUMN original TEXT NOT NULL DEFAULT '';
 ALTER TABLE search_edition ADD COLUMN original_type TEXT NOT NULL DEFAULT '';
 ALTER TABLE search_edition ADD COLUMN pages TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE search_edition ADD COLUMN findings TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE search_edition ADD COLUMN stored_at BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX search_edition_document ON search_edition (collection, document);
 

@@ -177,6 +177,7 @@ func (s *Service) routes() {
 			return nil, s.DeleteDocument(ctx, in.Name, in.ID)
 		})
 	rpc.Register(s.public, huma.Operation{OperationID: "searchCollection", Method: http.MethodPost, Path: searchPath, Summary: "Find passages"}, read, s.postSearch)
+	s.progressRoute(read)
 	s.uploadRoute(write)
 }
 

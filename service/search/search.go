@@ -156,6 +156,7 @@ type Service struct {
 	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
 	inDatabase atomic.Bool
 	unclean    atomic.Bool  // deleted rows may stand in the journal
+	watchers   atomic.Int64 // open streams of progress
 	scrubbed   atomic.Int64 // when tidy looked last, in microseconds
 
 	ingest   *saga.Saga[ingestion]

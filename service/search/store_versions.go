@@ -25,6 +25,7 @@ const (
 		AND version NOT IN (SELECT version FROM search_version WHERE collection = $1 AND document = $2 ORDER BY version DESC LIMIT $3)`
 	deleteVersions = `DELETE FROM search_version WHERE collection = $1 AND document = $2`
 	keptOf         = `SELECT versions FROM search_collection WHERE id = $1`
+	countStatus    = `SELECT d.status, COUNT(*) FROM search_document d WHERE d.collection = $1 AND `
 	twins          = `SELECT d.id FROM search_document d WHERE d.collection = $1 AND d.text_digest = $2 AND d.id <> $3 AND d.status IN ('indexed', 'queued') AND `
 )
 
@@ -114,4 +115,24 @@ func (d db) twin(ctx context.Context, q querier, v viewer, c Collection, x Docum
 		return "", nil
 	}
 	return id, err
+}
+
+// countByStatus counts the documents of a collection that the viewer may read.
+func (d db) countByStatus(ctx context.Context, v viewer, c Collection) (map[string]int64, error) {
+	clause, args := v.may(c, 2)
+	rows, err := d.Query(ctx, countStatus+clause+" GROUP BY d.status", append([]any{c.id}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read only
+	out := map[string]int64{}
+	for rows.Next() {
+		var status string
+		var n int64
+		if err := rows.Scan(&status, &n); err != nil {
+			return nil, err
+		}
+		out[status] = n
+	}
+	return out, rows.Err()
 }

@@ -2,17 +2,12 @@ package search
 
 import "slices"
 
-// Weights say how much each list counts where they are fused.
-type Weights struct {
-	Words, Meaning float64
-}
-
 // weights are what a query says, else what the collection does.
 func (c Collection) weights(q Query) Weights {
 	if q.Weights != nil {
 		return *q.Weights
 	}
-	return Weights{1, 1}
+	return c.Weights
 }
 
 // fuse adds up weight/(k + rank) over the lists (reciprocal rank fusion: Cormack, Clarke & Büttcher 2009). One list alone

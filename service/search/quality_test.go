@@ -134,6 +134,48 @@ func TestRerank(t *testing.T) {
 	}
 }
 
+func TestTypedFilter(t *testing.T) {
+	w := open(t)
+	ann := person("acme", "user:ann")
+	w.collection(ann, "docs")
+	for id, metadata := range map[string]map[string]string{
+		"a": {"year": "2019", "lang": "en", "at": "2026-03-01"},
+		"b": {"year": "2021.5", "lang": "de", "at": "2026-03-01T10:00:00+02:00"},
+		"c": {"year": "2024", "lang": "ta", "open": "true"},
+		"d": {"year": "recently", "at": "later"},
+	} {
+		w.put(ann, "docs", map[string]any{"id": id, "text": "boats of " + id, "metadata": metadata})
+	}
+	for _, c := range []struct {
+		filter map[string]any
+		want   string
+	}{
+		{map[string]any{"lang": "de"}, "b"},
+		{map[string]any{"lang": map[string]any{"in": []string{"en", "ta"}}}, "a c"},
+		{map[string]any{"lang": map[string]any{"not_in": []string{"en", "ta"}}}, "b d"},
+		{map[string]any{"lang": map[string]any{"not": "en"}}, "b c d"},
+		{map[string]any{"lang": map[string]any{"exists": false}}, "d"},
+		{map[string]any{"open": map[string]any{"exists": true}}, "c"},
+		{map[string]any{"open": true}, "c"},
+		{map[string]any{"year": 2019.0}, "a"},
+		{map[string]any{"year": map[string]any{"gt": 2019, "lte": 2024}}, "b c"},
+		{map[string]any{"year": map[string]any{"gte": 2019, "lt": 2021.5}}, "a"},
+		{map[string]any{"year": map[string]any{"gte": "2000"}, "lang": "ta"}, "c"},
+		{map[string]any{"at": map[string]any{"gt": "2026-03-01"}}, "b"},
+		{map[string]any{"at": map[string]any{"lte": "2026-03-01T08:00:00Z"}}, "a b"},
+		{map[string]any{"at": map[string]any{"gte": 5}}, ""},
+		{map[string]any{"lang": "x'; DROP TABLE search_document; --"}, ""},
+	} {
+		for _, mode := range []string{"words", "meaning", "hybrid"} {
+			got := w.search(ann, "docs", map[string]any{"query": "boats", "filter": c.filter, "mode": mode}).documents()
+			slices.Sort(got)
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("%s %v: %v, want %s", mode, c.filter, got, c.want)
+			}
+		}
+	}
+}
+
 func TestFilterRefusals(t *testing.T) {
 	w := open(t)
 	ann := person("acme", "user:ann")

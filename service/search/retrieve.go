@@ -188,17 +188,27 @@ func (s *Service) byWords(ctx context.Context, scopes []scope, text string, dept
 
 // byMeaning ranks by the cosine with the query's vector. When there is no vector, it says so in res and returns nothing.
 func (s *Service) byMeaning(ctx context.Context, scopes []scope, text string, depth int, res *Result) (out []ranked, err error) {
-	e, err := s.embedQuery(ctx, text)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		s.log.LogAttrs(ctx, slog.LevelWarn, "search goes by words alone", slog.String("kind", fault.KindOf(err).String()), slog.String("error", err.Error()))
-		res.Degraded = true
-		return nil, nil
-	}
-	res.Encoder = e.digest
+	vectors := map[encoderOf]embedded{} // of the query, for each encoder that a collection goes by
 	for i, sc := range scopes {
+		if sc.Encoder == "" {
+			continue // nothing was encoded yet
+		}
+		who := encoderOf{sc.Model, sc.Encoder}
+		e, known := vectors[who]
+		if !known {
+			if e, err = s.embedQuery(ctx, who, text); err != nil {
+				if ctx.Err() != nil {
+					return nil, err
+				}
+				s.log.LogAttrs(ctx, slog.LevelWarn, "search goes by words alone", slog.String("kind", fault.KindOf(err).String()), slog.String("error", err.Error()))
+			}
+			vectors[who] = e
+		}
+		if e.digest == "" {
+			res.Degraded = true
+			continue
+		}
+		res.Encoder = e.digest
 		near, err := s.near(ctx, sc, e, depth)
 		if err != nil {
 			return nil, err

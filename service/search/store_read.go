@@ -18,10 +18,14 @@ const (
 
 	collectionState = `SELECT generation FROM search_collection WHERE id = $1`
 	goneEditions    = `SELECT edition FROM search_gone WHERE collection = $1 AND generation > $2`
-	changedVectors  = `SELECT v.edition, v.part, v.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector v
-		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder = $3 AND v.edition = e.id ORDER BY v.edition, v.part`
+	changedVectors  = `SELECT edition, part, packed FROM (
+		SELECT v.edition, v.part, v.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector v
+		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder = $3 AND v.edition = e.id
+		UNION ALL SELECT b.edition, b.part, b.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector_beside b
+		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder <> $3 AND b.edition = e.id AND b.encoder = $3) x ORDER BY edition, part`
 	otherEncoders = `SELECT COUNT(*) FROM (SELECT 1 FROM search_document d CROSS JOIN search_edition e
-		WHERE d.collection = $1 AND e.id = d.edition AND e.encoder <> $2 LIMIT 1) x`
+		WHERE d.collection = $1 AND e.id = d.edition AND e.encoder <> $2
+		AND NOT EXISTS (SELECT 1 FROM search_vector_beside b WHERE b.edition = e.id AND b.encoder = $2) LIMIT 1) x`
 )
 
 // passageID names a passage in this process: edition and ordinal in one number.

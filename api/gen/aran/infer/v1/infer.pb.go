@@ -28,8 +28,12 @@ const (
 type EmbedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A model's name; empty or `default` is the built-in encoder.
-	Model         string   `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	Texts         []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	Model string   `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// The digest that made the vectors these are to be compared with. Only the version of that digest answers, also
+	// when another one is active meanwhile; when it is not to be had, the call fails with `digest_not_served`. Empty:
+	// the version that serves now, which the answer names.
+	Digest        string `protobuf:"bytes,20,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -76,6 +80,13 @@ func (x *EmbedRequest) GetTexts() []string {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *EmbedRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 // Vector is one embedding.
@@ -618,10 +629,11 @@ var File_aran_infer_v1_infer_proto protoreflect.FileDescriptor
 
 const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\n" +
-	"\x19aran/infer/v1/infer.proto\x12\raran.infer.v1\x1a\x1bbuf/validate/validate.proto\"X\n" +
+	"\x19aran/infer/v1/infer.proto\x12\raran.infer.v1\x1a\x1bbuf/validate/validate.proto\"\x8e\x01\n" +
 	"\fEmbedRequest\x12\x1d\n" +
 	"\x05model\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x05model\x12)\n" +
-	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\"V\n" +
+	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\x124\n" +
+	"\x06digest\x18\x14 \x01(\tB\x1c\xbaH\x19r\x172\x15^([a-z0-9-]{1,128})?$R\x06digest\"V\n" +
 	"\x06Vector\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x16\n" +
 	"\x06tokens\x18\x02 \x01(\x05R\x06tokens\x12\x1c\n" +

@@ -23,6 +23,10 @@ type Config struct {
 	VectorsKey     secret.String `yaml:"vectors_key" doc:"API key of Qdrant or Pinecone, as env:NAME or file:/path"`
 	VectorsPrefix  string        `yaml:"vectors_prefix" doc:"before the names of collections or namespaces there, so that platforms can share a server"`
 	VectorsTimeout time.Duration `yaml:"vectors_timeout" doc:"how long one request to Qdrant or Pinecone may take"`
+	FusionK        int           `yaml:"fusion_k" doc:"k of reciprocal rank fusion: the lower, the more the first places of each list count"`
+	Rerank         bool          `yaml:"rerank" doc:"let the reranker look at the best passages once more, unless a request says otherwise"`
+	RerankDepth    int           `yaml:"rerank_depth" doc:"passages that the reranker looks at"`
+	RerankTimeout  time.Duration `yaml:"rerank_timeout" doc:"how long a search waits for the reranker before it goes without"`
 	LoadedIndexes  int           `yaml:"loaded_indexes" doc:"vector indexes kept in memory, one a collection"`
 	LoadedVectors  int           `yaml:"loaded_vectors" doc:"vectors kept in memory over all indexes; each of the built-in encoder takes 2 kB, or 0.6 kB in a collection with a graph"`
 	GraphFrom      int           `yaml:"graph_from" doc:"vectors of a collection from which on a graph finds the nearest (about 19 of 20 of them) in place of an exact comparison with all; 0: never. Graphs are kept in files in the data directory"`
@@ -41,7 +45,7 @@ const (
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, Vectors: VectorsMemory, VectorsPrefix: "aran", VectorsTimeout: 5 * time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, GraphFrom: 50_000, LoadedPassages: 1_000_000,
+		Collections: 256, Vectors: VectorsMemory, FusionK: 20, RerankDepth: 30, RerankTimeout: time.Second, VectorsPrefix: "aran", VectorsTimeout: 5 * time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, GraphFrom: 50_000, LoadedPassages: 1_000_000,
 	}
 }
 
@@ -70,6 +74,12 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.vectors_prefix is %q: use 1 to 32 lower case letters, digits and dashes, the first one a letter", c.VectorsPrefix)
 	case c.VectorsTimeout < 100*time.Millisecond || c.VectorsTimeout > time.Minute:
 		return fmt.Errorf("search.vectors_timeout is %s: set it between 100ms and 1m", c.VectorsTimeout)
+	case c.FusionK < 1 || c.FusionK > 1000:
+		return fmt.Errorf("search.fusion_k is %d: set it between 1 and 1000", c.FusionK)
+	case c.RerankDepth < 1 || c.RerankDepth > 200:
+		return fmt.Errorf("search.rerank_depth is %d: set it between 1 and 200", c.RerankDepth)
+	case c.RerankTimeout < 10*time.Millisecond || c.RerankTimeout > time.Minute:
+		return fmt.Errorf("search.rerank_timeout is %s: set it between 10ms and 1m", c.RerankTimeout)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:
 		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
 	case c.GraphFrom < 0 || c.GraphFrom > 0 && c.GraphFrom < 1000:

@@ -43,7 +43,7 @@ func (s *Service) Nearest(ctx context.Context, id auth.Identity, collection stri
 	if err != nil {
 		return nil, err
 	}
-	near, err := s.db.nearest(ctx, scope{viewer: v, Collection: c}, embedded{[][]float32{q}, "encoder-one"}, 10)
+	near, err := s.db.nearest(ctx, scope{viewer: v, Collection: c}, embedded{vectors: [][]float32{q}, digest: "encoder-one"}, 10)
 	out := make([]int64, len(near.hits))
 	for i, h := range near.hits {
 		out[i] = h.ID

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,9 +137,8 @@ func (s scope) key() string {
 		part(r)
 	}
 	sb.WriteByte('|')
-	for _, k := range slices.Sorted(maps.Keys(s.filter)) {
-		part(k)
-		part(s.filter[k])
+	for _, c := range s.filter {
+		c.describe(part)
 	}
 	return sb.String()
 }

@@ -159,7 +159,8 @@ func (s *Service) ImportPack(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	c := Collection{Name: p.Collection, Description: p.Description, Owner: "service:search", Public: true, Created: now(), tenant: SystemTenant, pack: mark}
+	c := Collection{Name: p.Collection, Settings: DefaultSettings(), Owner: "service:search", Public: true, Encoder: p.Encoder, Created: now(), tenant: SystemTenant, pack: mark}
+	c.Description = p.Description
 	var list []packed
 	for _, d := range p.Documents {
 		x := Document{

@@ -12,16 +12,20 @@ import (
 const (
 	anyRestricted   = `SELECT COUNT(*) FROM (SELECT 1 FROM search_document WHERE collection = $1 AND restricted = 1 LIMIT 1) x`
 	allowedEditions = `SELECT d.edition FROM search_document d WHERE d.collection = $1 AND d.edition IS NOT NULL AND `
-	loadPassages    = `SELECT s.edition, s.ordinal, s.start_at, s.end_at, s.text, d.id, d.title, e.version
+	loadPassages    = `SELECT s.edition, s.ordinal, s.start_at, s.end_at, s.text, d.id, d.title, e.version, d.trust, d.source
 		FROM search_passage s CROSS JOIN search_document d CROSS JOIN search_edition e
 		WHERE d.edition = s.edition AND e.id = s.edition AND d.collection = $1 AND `
 
 	collectionState = `SELECT generation FROM search_collection WHERE id = $1`
 	goneEditions    = `SELECT edition FROM search_gone WHERE collection = $1 AND generation > $2`
-	changedVectors  = `SELECT v.edition, v.part, v.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector v
-		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder = $3 AND v.edition = e.id ORDER BY v.edition, v.part`
+	changedVectors  = `SELECT edition, part, packed FROM (
+		SELECT v.edition, v.part, v.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector v
+		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder = $3 AND v.edition = e.id
+		UNION ALL SELECT b.edition, b.part, b.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector_beside b
+		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder <> $3 AND b.edition = e.id AND b.encoder = $3) x ORDER BY edition, part`
 	otherEncoders = `SELECT COUNT(*) FROM (SELECT 1 FROM search_document d CROSS JOIN search_edition e
-		WHERE d.collection = $1 AND e.id = d.edition AND e.encoder <> $2 LIMIT 1) x`
+		WHERE d.collection = $1 AND e.id = d.edition AND e.encoder <> $2
+		AND NOT EXISTS (SELECT 1 FROM search_vector_beside b WHERE b.edition = e.id AND b.encoder = $2) LIMIT 1) x`
 )
 
 // passageID names a passage in this process: edition and ordinal in one number.
@@ -40,7 +44,8 @@ func (p passageID) ordinal() int   { return int(p & (1<<ordinalBits - 1)) }
 type scope struct {
 	viewer
 	Collection
-	filter map[string]string
+	filter  []Condition
+	weights Weights
 }
 
 // condition is the WHERE part for search_document d, with parameters from $n on.
@@ -96,7 +101,7 @@ func (d db) scanHits(rows store.Rows, collection string, out map[passageID]Hit) 
 		var edition, version int64
 		var ordinal int
 		h := Hit{Collection: collection}
-		if err := rows.Scan(&edition, &ordinal, &h.Start, &h.End, &h.Text, &h.Document, &h.Title, &version); err != nil {
+		if err := rows.Scan(&edition, &ordinal, &h.Start, &h.End, &h.Text, &h.Document, &h.Title, &version, &h.Trust, &h.Source); err != nil {
 			return err
 		}
 		if h.Title == "" {

@@ -17,9 +17,9 @@ const (
 		SELECT $1, $2, $3, $4, $5 FROM search_document d WHERE d.edition = $1
 		ON CONFLICT (edition, part) DO UPDATE SET passages = excluded.passages, format = excluded.format, packed = excluded.packed`
 	liveEdition   = `SELECT e.title, e.content_type, e.text FROM search_edition e WHERE e.id = $1 AND e.collection = $2`
-	editionParts  = `SELECT part, passages FROM search_vector WHERE edition = $1 ORDER BY part`
-	partPassages  = `SELECT ordinal, start_at, end_at FROM search_passage WHERE edition = $1 ORDER BY ordinal`
-	collectionKey = `SELECT tenant, name FROM search_collection WHERE id = $1`
+	wordedParts   = `SELECT part, passages FROM search_vector WHERE edition = $1 ORDER BY part`
+	passagePlaces = `SELECT ordinal, start_at, end_at FROM search_passage WHERE edition = $1 ORDER BY ordinal`
+	collectionKey = `SELECT tenant, name, language FROM search_collection WHERE id = $1`
 	// Collections that hold texts whose terms are not stored, and some of those texts.
 	unworded = `SELECT d.collection, d.edition FROM search_document d WHERE d.edition > $1
 		AND EXISTS (SELECT 1 FROM search_vector v WHERE v.edition = d.edition
@@ -83,7 +83,7 @@ type cutText struct {
 func (d db) cutText(ctx context.Context, collection, edition int64) (c cutText, gone bool, err error) {
 	err = d.QueryRow(ctx, liveEdition, edition, collection).Scan(&c.title, &c.contentType, &c.text)
 	if err == nil {
-		err = d.QueryRow(ctx, collectionKey, collection).Scan(&c.collection.tenant, &c.collection.Name)
+		err = d.QueryRow(ctx, collectionKey, collection).Scan(&c.collection.tenant, &c.collection.Name, &c.collection.Language)
 	}
 	if store.NoRows(err) {
 		return c, true, nil
@@ -91,7 +91,7 @@ func (d db) cutText(ctx context.Context, collection, edition int64) (c cutText, 
 	if err != nil {
 		return c, false, err
 	}
-	rows, err := d.Query(ctx, editionParts, edition)
+	rows, err := d.Query(ctx, wordedParts, edition)
 	if err != nil {
 		return c, false, err
 	}
@@ -106,7 +106,7 @@ func (d db) cutText(ctx context.Context, collection, edition int64) (c cutText, 
 	if err := rows.Err(); err != nil {
 		return c, false, err
 	}
-	cuts, err := d.Query(ctx, partPassages, edition)
+	cuts, err := d.Query(ctx, passagePlaces, edition)
 	if err != nil {
 		return c, false, err
 	}

@@ -10,7 +10,12 @@ import (
 )
 
 // language is what a text of a collection is in.
-func (c Collection) language(text string) string { return words.Detect(text) }
+func (c Collection) language(text string) string {
+	if c.Language != AnyLanguage && c.Language != "" {
+		return c.Language
+	}
+	return words.Detect(text)
+}
 
 // termsOf makes the terms of consecutive passages. Title and headings count as words of each passage.
 func termsOf(c Collection, language, title, text string, first int, ps []chunk.Passage) (words.Forward, storedTerms) {

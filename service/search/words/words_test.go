@@ -61,7 +61,7 @@ func TestDetect(t *testing.T) {
 		"Il est dans la maison avec les enfants et il ne veut pas":    "fr",
 		"El perro está en la casa y no quiere salir con los otros":    "es",
 		"Он не знает, что это такое, и не может ответить на вопрос о": "ru",
-		"அரண் என்பது பாதுகாப்பான தளம்":                                  "ta",
+		"அரண் என்பது பாதுகாப்பான தளம்":                                "ta",
 		"a database log with de and la in it":                         "en",
 	} {
 		if got := words.Detect(text); got != want {

@@ -767,11 +767,24 @@ func (x *RetrieveResponse) GetReranked() bool {
 
 // CreateCollectionRequest makes a place for documents.
 type CreateCollectionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	Public        bool                   `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
-	Personal      bool                   `protobuf:"varint,4,opt,name=personal,proto3" json:"personal,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Public      bool                   `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
+	Personal    bool                   `protobuf:"varint,4,opt,name=personal,proto3" json:"personal,omitempty"`
+	// Metadata whose values have a type; other names are free.
+	Fields []*Field `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Of its texts: an ISO 639 code, or `auto` (empty, too).
+	Language string `protobuf:"bytes,6,opt,name=language,proto3" json:"language,omitempty"`
+	// What embeds its texts; empty: the default encoder.
+	Model string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
+	// How much each list counts where they are fused; absent: 1.
+	Words   *float64 `protobuf:"fixed64,8,opt,name=words,proto3,oneof" json:"words,omitempty"`
+	Meaning *float64 `protobuf:"fixed64,9,opt,name=meaning,proto3,oneof" json:"meaning,omitempty"`
+	// What becomes of a text that the collection has already under another id; empty: it is kept.
+	Duplicates string `protobuf:"bytes,10,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Versions of a document that stay readable, the latest among them; absent: 10.
+	Versions      *int32 `protobuf:"varint,11,opt,name=versions,proto3,oneof" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +847,272 @@ func (x *CreateCollectionRequest) GetPersonal() bool {
 	return false
 }
 
+func (x *CreateCollectionRequest) GetFields() []*Field {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *CreateCollectionRequest) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *CreateCollectionRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CreateCollectionRequest) GetWords() float64 {
+	if x != nil && x.Words != nil {
+		return *x.Words
+	}
+	return 0
+}
+
+func (x *CreateCollectionRequest) GetMeaning() float64 {
+	if x != nil && x.Meaning != nil {
+		return *x.Meaning
+	}
+	return 0
+}
+
+func (x *CreateCollectionRequest) GetDuplicates() string {
+	if x != nil {
+		return x.Duplicates
+	}
+	return ""
+}
+
+func (x *CreateCollectionRequest) GetVersions() int32 {
+	if x != nil && x.Versions != nil {
+		return *x.Versions
+	}
+	return 0
+}
+
+// Field is declared metadata.
+type Field struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type  string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Documents without it are refused.
+	Required      bool `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Field) Reset() {
+	*x = Field{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Field) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Field) ProtoMessage() {}
+
+func (x *Field) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Field.ProtoReflect.Descriptor instead.
+func (*Field) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Field) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Field) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Field) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+// Fields is the whole list of a collection.
+type Fields struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []*Field               `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fields) Reset() {
+	*x = Fields{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fields) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fields) ProtoMessage() {}
+
+func (x *Fields) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fields.ProtoReflect.Descriptor instead.
+func (*Fields) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Fields) GetFields() []*Field {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// ChangeCollectionRequest changes what is there; the rest stays.
+type ChangeCollectionRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description *string                `protobuf:"bytes,2,opt,name=description,proto3,oneof" json:"description,omitempty"`
+	Fields      *Fields                `protobuf:"bytes,3,opt,name=fields,proto3" json:"fields,omitempty"`
+	Language    *string                `protobuf:"bytes,4,opt,name=language,proto3,oneof" json:"language,omitempty"`
+	// Another model begins a re-embedding.
+	Model         *string  `protobuf:"bytes,5,opt,name=model,proto3,oneof" json:"model,omitempty"`
+	Words         *float64 `protobuf:"fixed64,6,opt,name=words,proto3,oneof" json:"words,omitempty"`
+	Meaning       *float64 `protobuf:"fixed64,7,opt,name=meaning,proto3,oneof" json:"meaning,omitempty"`
+	Duplicates    *string  `protobuf:"bytes,8,opt,name=duplicates,proto3,oneof" json:"duplicates,omitempty"`
+	Versions      *int32   `protobuf:"varint,9,opt,name=versions,proto3,oneof" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeCollectionRequest) Reset() {
+	*x = ChangeCollectionRequest{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeCollectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeCollectionRequest) ProtoMessage() {}
+
+func (x *ChangeCollectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeCollectionRequest.ProtoReflect.Descriptor instead.
+func (*ChangeCollectionRequest) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeCollectionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetDescription() string {
+	if x != nil && x.Description != nil {
+		return *x.Description
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetFields() *Fields {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *ChangeCollectionRequest) GetLanguage() string {
+	if x != nil && x.Language != nil {
+		return *x.Language
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetModel() string {
+	if x != nil && x.Model != nil {
+		return *x.Model
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetWords() float64 {
+	if x != nil && x.Words != nil {
+		return *x.Words
+	}
+	return 0
+}
+
+func (x *ChangeCollectionRequest) GetMeaning() float64 {
+	if x != nil && x.Meaning != nil {
+		return *x.Meaning
+	}
+	return 0
+}
+
+func (x *ChangeCollectionRequest) GetDuplicates() string {
+	if x != nil && x.Duplicates != nil {
+		return *x.Duplicates
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetVersions() int32 {
+	if x != nil && x.Versions != nil {
+		return *x.Versions
+	}
+	return 0
+}
+
 // PutDocumentRequest adds or replaces a document.
 type PutDocumentRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -842,7 +1121,7 @@ type PutDocumentRequest struct {
 	Id    string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
 	Text  string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
-	// `text/plain` or `text/markdown`.
+	// What text is: `text/plain`, or `text/markdown` (so is what was taken out of HTML, DOCX and PDF).
 	ContentType string            `protobuf:"bytes,5,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	Metadata    map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Who may read it besides the owner: `user:…`, `role:…`; empty: everyone in the tenant.
@@ -853,7 +1132,7 @@ type PutDocumentRequest struct {
 
 func (x *PutDocumentRequest) Reset() {
 	*x = PutDocumentRequest{}
-	mi := &file_aran_search_v1_search_proto_msgTypes[9]
+	mi := &file_aran_search_v1_search_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1144,7 @@ func (x *PutDocumentRequest) String() string {
 func (*PutDocumentRequest) ProtoMessage() {}
 
 func (x *PutDocumentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_search_v1_search_proto_msgTypes[9]
+	mi := &file_aran_search_v1_search_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1157,7 @@ func (x *PutDocumentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDocumentRequest.ProtoReflect.Descriptor instead.
 func (*PutDocumentRequest) Descriptor() ([]byte, []int) {
-	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{9}
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutDocumentRequest) GetCollection() string {
@@ -1002,12 +1281,52 @@ const file_aran_search_v1_search_proto_rawDesc = "" +
 	"\x04hits\x18\x01 \x03(\v2\x13.aran.search.v1.HitR\x04hits\x12\x1a\n" +
 	"\bdegraded\x18\x02 \x01(\bR\bdegraded\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1a\n" +
-	"\breranked\x18\x04 \x01(\bR\breranked\"\xb0\x01\n" +
+	"\breranked\x18\x04 \x01(\bR\breranked\"\xdf\x04\n" +
 	"\x17CreateCollectionRequest\x125\n" +
 	"\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x16\n" +
 	"\x06public\x18\x03 \x01(\bR\x06public\x12\x1a\n" +
-	"\bpersonal\x18\x04 \x01(\bR\bpersonal\"\x90\x04\n" +
+	"\bpersonal\x18\x04 \x01(\bR\bpersonal\x127\n" +
+	"\x06fields\x18\x05 \x03(\v2\x15.aran.search.v1.FieldB\b\xbaH\x05\x92\x01\x02\x10@R\x06fields\x127\n" +
+	"\blanguage\x18\x06 \x01(\tB\x1b\xbaH\x18r\x162\x14^(auto|[a-z]{2,3})?$R\blanguage\x12C\n" +
+	"\x05model\x18\a \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9._:/-]{0,99})?$R\x05model\x122\n" +
+	"\x05words\x18\b \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x05words\x88\x01\x01\x126\n" +
+	"\ameaning\x18\t \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\ameaning\x88\x01\x01\x12;\n" +
+	"\n" +
+	"duplicates\x18\n" +
+	" \x01(\tB\x1b\xbaH\x18r\x16R\x00R\x04keepR\x04skipR\x06refuseR\n" +
+	"duplicates\x12*\n" +
+	"\bversions\x18\v \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01H\x02R\bversions\x88\x01\x01B\b\n" +
+	"\x06_wordsB\n" +
+	"\n" +
+	"\b_meaningB\v\n" +
+	"\t_versions\"\x83\x01\n" +
+	"\x05Field\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12?\n" +
+	"\x04type\x18\x02 \x01(\tB+\xbaH(r&R\x04textR\akeywordR\x06numberR\abooleanR\x04timeR\x04type\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\"A\n" +
+	"\x06Fields\x127\n" +
+	"\x06fields\x18\x01 \x03(\v2\x15.aran.search.v1.FieldB\b\xbaH\x05\x92\x01\x02\x10@R\x06fields\"\xe9\x04\n" +
+	"\x17ChangeCollectionRequest\x125\n" +
+	"\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x04name\x12/\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aH\x00R\vdescription\x88\x01\x01\x12.\n" +
+	"\x06fields\x18\x03 \x01(\v2\x16.aran.search.v1.FieldsR\x06fields\x12;\n" +
+	"\blanguage\x18\x04 \x01(\tB\x1a\xbaH\x17r\x152\x13^(auto|[a-z]{2,3})$H\x01R\blanguage\x88\x01\x01\x12H\n" +
+	"\x05model\x18\x05 \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9._:/-]{0,99})?$H\x02R\x05model\x88\x01\x01\x122\n" +
+	"\x05words\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x03R\x05words\x88\x01\x01\x126\n" +
+	"\ameaning\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x04R\ameaning\x88\x01\x01\x12>\n" +
+	"\n" +
+	"duplicates\x18\b \x01(\tB\x19\xbaH\x16r\x14R\x04keepR\x04skipR\x06refuseH\x05R\n" +
+	"duplicates\x88\x01\x01\x12*\n" +
+	"\bversions\x18\t \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01H\x06R\bversions\x88\x01\x01B\x0e\n" +
+	"\f_descriptionB\v\n" +
+	"\t_languageB\b\n" +
+	"\x06_modelB\b\n" +
+	"\x06_wordsB\n" +
+	"\n" +
+	"\b_meaningB\r\n" +
+	"\v_duplicatesB\v\n" +
+	"\t_versions\"\x90\x04\n" +
 	"\x12PutDocumentRequest\x12A\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\n" +
@@ -1045,7 +1364,7 @@ func file_aran_search_v1_search_proto_rawDescGZIP() []byte {
 }
 
 var file_aran_search_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_aran_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_aran_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_aran_search_v1_search_proto_goTypes = []any{
 	(Mode)(0),                       // 0: aran.search.v1.Mode
 	(*RetrieveRequest)(nil),         // 1: aran.search.v1.RetrieveRequest
@@ -1057,13 +1376,16 @@ var file_aran_search_v1_search_proto_goTypes = []any{
 	(*Hit)(nil),                     // 7: aran.search.v1.Hit
 	(*RetrieveResponse)(nil),        // 8: aran.search.v1.RetrieveResponse
 	(*CreateCollectionRequest)(nil), // 9: aran.search.v1.CreateCollectionRequest
-	(*PutDocumentRequest)(nil),      // 10: aran.search.v1.PutDocumentRequest
-	nil,                             // 11: aran.search.v1.RetrieveRequest.FilterEntry
-	nil,                             // 12: aran.search.v1.PutDocumentRequest.MetadataEntry
+	(*Field)(nil),                   // 10: aran.search.v1.Field
+	(*Fields)(nil),                  // 11: aran.search.v1.Fields
+	(*ChangeCollectionRequest)(nil), // 12: aran.search.v1.ChangeCollectionRequest
+	(*PutDocumentRequest)(nil),      // 13: aran.search.v1.PutDocumentRequest
+	nil,                             // 14: aran.search.v1.RetrieveRequest.FilterEntry
+	nil,                             // 15: aran.search.v1.PutDocumentRequest.MetadataEntry
 }
 var file_aran_search_v1_search_proto_depIdxs = []int32{
 	0,  // 0: aran.search.v1.RetrieveRequest.mode:type_name -> aran.search.v1.Mode
-	11, // 1: aran.search.v1.RetrieveRequest.filter:type_name -> aran.search.v1.RetrieveRequest.FilterEntry
+	14, // 1: aran.search.v1.RetrieveRequest.filter:type_name -> aran.search.v1.RetrieveRequest.FilterEntry
 	2,  // 2: aran.search.v1.RetrieveRequest.conditions:type_name -> aran.search.v1.Condition
 	5,  // 3: aran.search.v1.RetrieveRequest.weights:type_name -> aran.search.v1.Weights
 	3,  // 4: aran.search.v1.Condition.in:type_name -> aran.search.v1.Values
@@ -1071,14 +1393,17 @@ var file_aran_search_v1_search_proto_depIdxs = []int32{
 	6,  // 6: aran.search.v1.Hit.highlights:type_name -> aran.search.v1.Span
 	6,  // 7: aran.search.v1.Hit.span:type_name -> aran.search.v1.Span
 	7,  // 8: aran.search.v1.RetrieveResponse.hits:type_name -> aran.search.v1.Hit
-	12, // 9: aran.search.v1.PutDocumentRequest.metadata:type_name -> aran.search.v1.PutDocumentRequest.MetadataEntry
-	1,  // 10: aran.search.v1.SearchService.Retrieve:input_type -> aran.search.v1.RetrieveRequest
-	8,  // 11: aran.search.v1.SearchService.Retrieve:output_type -> aran.search.v1.RetrieveResponse
-	11, // [11:12] is the sub-list for method output_type
-	10, // [10:11] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	10, // 9: aran.search.v1.CreateCollectionRequest.fields:type_name -> aran.search.v1.Field
+	10, // 10: aran.search.v1.Fields.fields:type_name -> aran.search.v1.Field
+	11, // 11: aran.search.v1.ChangeCollectionRequest.fields:type_name -> aran.search.v1.Fields
+	15, // 12: aran.search.v1.PutDocumentRequest.metadata:type_name -> aran.search.v1.PutDocumentRequest.MetadataEntry
+	1,  // 13: aran.search.v1.SearchService.Retrieve:input_type -> aran.search.v1.RetrieveRequest
+	8,  // 14: aran.search.v1.SearchService.Retrieve:output_type -> aran.search.v1.RetrieveResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_aran_search_v1_search_proto_init() }
@@ -1094,13 +1419,15 @@ func file_aran_search_v1_search_proto_init() {
 		(*Condition_Exists)(nil),
 	}
 	file_aran_search_v1_search_proto_msgTypes[3].OneofWrappers = []any{}
+	file_aran_search_v1_search_proto_msgTypes[8].OneofWrappers = []any{}
+	file_aran_search_v1_search_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_aran_search_v1_search_proto_rawDesc), len(file_aran_search_v1_search_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

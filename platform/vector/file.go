@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"unsafe"
 )
 
@@ -317,10 +318,49 @@ func load(r io.ReaderAt, size int64, model string, dim int) (h header, x *rows, 
 		b.next[i], b.prev[i] = none, none
 		x.chain(r, b.owner[i])
 	}
+	if !g.sound(h) {
+		return h, nil, nil, fmt.Errorf("%w: its links", ErrDamaged)
+	}
 	g.used = max(1, uint32(h.Words)) //nolint:gosec // bounded above
 	g.entry.Store(h.Entry)
 	g.done.Store(uint32(h.Linked)) //nolint:gosec // bounded above
 	return h, x, g, nil
+}
+
+// sound reports whether links lead to rows: a walk trusts them.
+func (g *graph) sound(h header) bool {
+	n := uint32(h.Rows) //nolint:gosec // bounded by who read it
+	lists := func(words []uint32, size int) bool {
+		for l := range slices.Chunk(words, size) {
+			if int(l[0]) >= size || slices.ContainsFunc(l[1:1+l[0]], func(r uint32) bool { return r >= n }) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, b := range g.x.blocks {
+		if !lists(b.links[:len(b.ids)*lowest], lowest) {
+			return false
+		}
+		for _, at := range b.upper[:len(b.ids)] {
+			if at == 0 {
+				continue
+			}
+			if uint64(at) >= h.Words {
+				return false
+			}
+			chunk := g.arena[at/arenaWords][at%arenaWords:]
+			layers := int(chunk[0])
+			if layers >= maxLayers || len(chunk) < 1+layers*higher || !lists(chunk[1:1+layers*higher], higher) {
+				return false
+			}
+		}
+	}
+	if h.Entry == noEntry {
+		return h.Linked == 0
+	}
+	e := uint32(h.Entry) //nolint:gosec // its lower half
+	return e < n && int(h.Entry>>32) <= g.layers(e) //nolint:gosec // layers
 }
 
 // lay makes vectors of rows lie in exact, which is as long as they are.

@@ -188,3 +188,38 @@ func TestSmallSpacesHaveNoFile(t *testing.T) {
 		t.Errorf("%d vectors, the file: %v", length(t, m), err)
 	}
 }
+
+// Whatever a file holds, opening it and searching what it has neither panics nor gives more than it said.
+func FuzzOpenMemory(f *testing.F) {
+	file := filepath.Join(f.TempDir(), "x.vec")
+	m := vector.NewMemoryWith(vectortest.Model, 3, vector.MemoryOptions{GraphFrom: 1, File: file})
+	for i, v := range [][]float32{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}} {
+		if err := m.Put(f.Context(), vector.Item{ID: int64(i), Owner: 1, Vector: v}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := m.Tend(f.Context()); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:5000])
+	f.Add([]byte("ARANVEC1"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		file := filepath.Join(t.TempDir(), "x.vec")
+		must(t, os.WriteFile(file, raw, 0o600))
+		m, _, why := vector.OpenMemory(vectortest.Model, 3, vector.MemoryOptions{GraphFrom: 1, File: file})
+		defer m.Close() //nolint:errcheck // a test
+		n := length(t, m)
+		if why != nil && n != 0 {
+			t.Fatalf("%d vectors, and %v", n, why)
+		}
+		hits, err := m.Search(t.Context(), vector.Query{Model: vectortest.Model, Vector: []float32{1, 0, 0}}, 5, nil)
+		if err != nil && !errors.Is(err, vector.ErrDamaged) || len(hits) > n {
+			t.Fatalf("%d hits of %d, %v", len(hits), n, err)
+		}
+	})
+}

@@ -9,11 +9,11 @@ import (
 // The graph is a hierarchical navigable small world (Malkov & Yashunin, "Efficient and robust approximate nearest
 // neighbor search using hierarchical navigable small world graphs", 2018). Numbers of algorithms are those of the paper.
 const (
-	degree         = 16  // M: links of a row in each layer; twice as many in the lowest
-	buildBreadth   = 128 // efConstruction
-	defaultBreadth = 64  // ef
-	maxWalk        = 500 // neighbours wanted; for more all are compared
-	walkWorth      = 6000
+	degree         = 16   // M: links of a row in each layer; twice as many in the lowest
+	buildBreadth   = 128  // efConstruction
+	defaultBreadth = 64   // ef
+	maxWalk        = 500  // neighbours wanted; for more all are compared
+	walkWorth      = 2500 // so many rows compared one by one take as long as a walk among all
 	maxLayers      = 12
 	lowest         = 1 + 2*degree // words of a row's links in layer 0: how many, and which
 	higher         = 1 + degree

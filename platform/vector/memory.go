@@ -226,7 +226,7 @@ func (f *finder) offer(rs []uint32) {
 // among searches the rows of some owners.
 func (f *finder) among(owners []int64) {
 	x := f.m.rows
-	if f.m.walkable(f.sift.k) && !slices.IsSorted(owners) {
+	if !slices.IsSorted(owners) {
 		owners = slices.Clone(owners)
 		slices.Sort(owners)
 	}
@@ -237,16 +237,11 @@ func (f *finder) among(owners []int64) {
 		}
 	}
 	f.at = f.at[:0]
-	last, first := int64(0), true
-	for _, o := range owners {
-		if o == last && !first {
-			continue // said twice, one after the other
+	for i, o := range owners {
+		if i == 0 || o != owners[i-1] { // said twice, it counts once
+			x.of(o, func(r uint32) { f.at = append(f.at, r) })
 		}
-		last, first = o, false
-		x.of(o, func(r uint32) { f.at = append(f.at, r) })
 	}
-	slices.Sort(f.at)
-	f.at = slices.Compact(f.at)
 	if len(f.at) < x.n/4 {
 		f.offer(f.at)
 		return

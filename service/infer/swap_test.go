@@ -26,6 +26,7 @@ import (
 	"aran/platform/fault"
 	"aran/platform/rpc"
 	"aran/service/infer/child/childtest"
+	"aran/service/infer/minilm"
 	"aran/service/infer/registry"
 )
 
@@ -562,4 +563,50 @@ func TestChangingAVersionOverREST(t *testing.T) {
 	if len(seen.Rollouts) != 2 || seen.Rollouts[1].Chosen != "" || !seen.Versions[0].Active || seen.Versions[0].Percent != 100 || len(seen.Versions[0].ManifestDigest) != 64 {
 		t.Errorf("%+v", seen)
 	}
+}
+
+func TestEncoderRunsInAProcessOfItsOwn(t *testing.T) {
+	cfg := settings(t)
+	for _, c := range []struct {
+		process string
+		alone   bool
+		own     bool
+	}{{ProcessAuto, true, true}, {ProcessAuto, false, false}, {ProcessOwn, false, true}, {ProcessShared, true, false}} {
+		s := &Service{cfg: Config{EncoderProcess: c.process}, d: Deps{Alone: c.alone}}
+		if s.ownProcess() != c.own {
+			t.Errorf("%s, alone %v: own process %v", c.process, c.alone, s.ownProcess())
+		}
+	}
+	cfg.EncoderProcess = ProcessOwn
+	w := newWorld(t, cfg, database(t), func(context.Context, []string) ([]minilm.Embedding, error) {
+		t.Error("it was computed here")
+		return nil, errors.New("here")
+	})
+	_, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"a"}})
+	f := fault.From(err) // the stand-in for the program has no built-in model
+	if f == nil || f.Kind != fault.Unavailable || f.RetryAfter < time.Second {
+		t.Errorf("%v; want Unavailable with RetryAfter", err)
+	}
+	w.health.Open()
+	waitFor(t, "the failure to be seen", func() bool { ok, _ := w.health.Ready(t.Context()); return !ok })
+}
+
+// A process that ends takes calls with it, and only those; then it is back.
+func TestEncoderProcessIsStartedAgain(t *testing.T) {
+	f := newFleet(t, nil)
+	if _, err := f.embed("a", ""); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := f.s.lookup(words).current().child.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease.Kill()
+	lease.Release()
+	waitFor(t, "the end", func() bool { m, err := f.s.Model(t.Context(), words); return err == nil && m.Status != Ready })
+	_, err = f.embed("a", "")
+	if c := fault.From(err); err != nil && (c == nil || c.Kind != fault.Unavailable || c.RetryAfter <= 0) {
+		t.Errorf("meanwhile: %v; want Unavailable with RetryAfter", err)
+	}
+	waitFor(t, "the restart", func() bool { _, err := f.embed("a", ""); return err == nil })
 }

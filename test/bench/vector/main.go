@@ -19,7 +19,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,12 +29,12 @@ import (
 )
 
 const (
-	dim     = 384
-	k       = 10
-	rounds  = 3
-	scans   = 100 // queries of an exact scan in a round
-	enough  = 0.95
-	degree  = 16 // of the peer's graph, with its own default breadth while it is built
+	dim      = 384
+	k        = 10
+	rounds   = 3
+	scans    = 100 // queries of an exact scan in a round
+	enough   = 0.95
+	degree   = 16 // of the peer's graph, with its own default breadth while it is built
 	building = 200
 )
 
@@ -127,6 +129,7 @@ func (b *bench) graph(ctx context.Context) error {
 	their := a
 	before := resident()
 	m := vector.NewMemoryWith("m", dim, vector.MemoryOptions{GraphFrom: 1, File: filepath.Join(os.TempDir(), fmt.Sprint("bench-vector-", os.Getpid()))})
+	defer m.Remove() //nolint:errcheck // a temporary file
 	if err := b.fill(ctx, m); err != nil {
 		return err
 	}
@@ -279,14 +282,20 @@ func cpu() float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
+// resident is the memory of this process that lies in no file.
 func resident() int {
-	runtime.GC()
-	var pages, n int
-	if f, err := os.Open("/proc/self/statm"); err == nil {
-		_, _ = fmt.Fscan(f, &pages, &n)
-		_ = f.Close()
+	debug.FreeOSMemory()
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
 	}
-	return n * os.Getpagesize()
+	for line := range strings.Lines(string(raw)) {
+		var n int
+		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &n); err == nil {
+			return n << 10
+		}
+	}
+	return 0
 }
 
 func read(path string) (out [][]float32, err error) {

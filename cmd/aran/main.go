@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"aran/service/infer/encoder"
 )
 
 var version = "0.2.0-dev"
@@ -73,7 +75,7 @@ func dispatch(ctx context.Context, t terminal, args []string) error {
 		usage(t.out)
 		return nil
 	}
-	for _, c := range commands() {
+	for _, c := range append(commands(), command{name: encoder.Command, run: encoderChild}) {
 		if c.name == args[0] {
 			return c.run(ctx, t, args[1:])
 		}

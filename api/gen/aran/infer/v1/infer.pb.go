@@ -28,8 +28,12 @@ const (
 type EmbedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A model's name; empty or `default` is the built-in encoder.
-	Model         string   `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	Texts         []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	Model string   `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// The digest that made the vectors these are to be compared with. Only the version of that digest answers, also
+	// when another one is active meanwhile; when it is not to be had, the call fails with `digest_not_served`. Empty:
+	// the version that serves now, which the answer names.
+	Digest        string `protobuf:"bytes,20,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -76,6 +80,13 @@ func (x *EmbedRequest) GetTexts() []string {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *EmbedRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 // Vector is one embedding.
@@ -148,8 +159,10 @@ type EmbedResponse struct {
 	Vectors []*Vector              `protobuf:"bytes,1,rep,name=vectors,proto3" json:"vectors,omitempty"`
 	Model   string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
 	// SHA-256 of the model's weights and tokenizer: vectors of different digests are never compared.
-	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
-	Dim           int32  `protobuf:"varint,4,opt,name=dim,proto3" json:"dim,omitempty"`
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Dim    int32  `protobuf:"varint,4,opt,name=dim,proto3" json:"dim,omitempty"`
+	// Of the model that answered.
+	Version       string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,6 +223,13 @@ func (x *EmbedResponse) GetDim() int32 {
 		return x.Dim
 	}
 	return 0
+}
+
+func (x *EmbedResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
 }
 
 // Message is one turn of a conversation.
@@ -367,8 +387,11 @@ type GenerateResponse struct {
 	FinishReason     string `protobuf:"bytes,2,opt,name=finish_reason,json=finishReason,proto3" json:"finish_reason,omitempty"`
 	PromptTokens     int32  `protobuf:"varint,3,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
 	CompletionTokens int32  `protobuf:"varint,4,opt,name=completion_tokens,json=completionTokens,proto3" json:"completion_tokens,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of the model that answered, with the last piece.
+	Version       string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
+	Digest        string `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GenerateResponse) Reset() {
@@ -429,6 +452,20 @@ func (x *GenerateResponse) GetCompletionTokens() int32 {
 	return 0
 }
 
+func (x *GenerateResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GenerateResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 // ListModelsRequest has no fields.
 type ListModelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -466,7 +503,95 @@ func (*ListModelsRequest) Descriptor() ([]byte, []int) {
 	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{6}
 }
 
-// Model is an installed model.
+// ModelVersion is a version of a model that can be asked for by its digest.
+type ModelVersion struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Digest  string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Dim     int32                  `protobuf:"varint,3,opt,name=dim,proto3" json:"dim,omitempty"`
+	// `ready`, `loading`, `missing`, `failed`.
+	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	// It answers calls that name no digest. During a rollout the version it replaces is the active one.
+	Active bool `protobuf:"varint,5,opt,name=active,proto3" json:"active,omitempty"`
+	// Share of the calls that name no digest, 0 to 100.
+	Percent       int32 `protobuf:"varint,6,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelVersion) Reset() {
+	*x = ModelVersion{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelVersion) ProtoMessage() {}
+
+func (x *ModelVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelVersion.ProtoReflect.Descriptor instead.
+func (*ModelVersion) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ModelVersion) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetDim() int32 {
+	if x != nil {
+		return x.Dim
+	}
+	return 0
+}
+
+func (x *ModelVersion) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *ModelVersion) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+// Model is an installed model. Version, digest, status and dim are those of its active version.
 type Model struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -476,16 +601,20 @@ type Model struct {
 	Digest  string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	Licence string `protobuf:"bytes,5,opt,name=licence,proto3" json:"licence,omitempty"`
 	// `ready`, `loading`, `missing`, `failed`.
-	Status        string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
-	Dim           int32  `protobuf:"varint,7,opt,name=dim,proto3" json:"dim,omitempty"`
-	Context       int32  `protobuf:"varint,8,opt,name=context,proto3" json:"context,omitempty"`
+	Status  string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	Dim     int32  `protobuf:"varint,7,opt,name=dim,proto3" json:"dim,omitempty"`
+	Context int32  `protobuf:"varint,8,opt,name=context,proto3" json:"context,omitempty"`
+	// The active version and the others that are served, newest first.
+	Versions []*ModelVersion `protobuf:"bytes,20,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Where a change of the active version is: empty (none), `starting`, `checking`, `shifting`, `draining`.
+	Rollout       string `protobuf:"bytes,21,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +626,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +639,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{7}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Model) GetName() string {
@@ -569,6 +698,20 @@ func (x *Model) GetContext() int32 {
 	return 0
 }
 
+func (x *Model) GetVersions() []*ModelVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Model) GetRollout() string {
+	if x != nil {
+		return x.Rollout
+	}
+	return ""
+}
+
 // ListModelsResponse lists models by name.
 type ListModelsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -579,7 +722,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +734,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +747,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{8}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -618,19 +761,21 @@ var File_aran_infer_v1_infer_proto protoreflect.FileDescriptor
 
 const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\n" +
-	"\x19aran/infer/v1/infer.proto\x12\raran.infer.v1\x1a\x1bbuf/validate/validate.proto\"X\n" +
+	"\x19aran/infer/v1/infer.proto\x12\raran.infer.v1\x1a\x1bbuf/validate/validate.proto\"\x8e\x01\n" +
 	"\fEmbedRequest\x12\x1d\n" +
 	"\x05model\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x05model\x12)\n" +
-	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\"V\n" +
+	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\x124\n" +
+	"\x06digest\x18\x14 \x01(\tB\x1c\xbaH\x19r\x172\x15^([a-z0-9-]{1,128})?$R\x06digest\"V\n" +
 	"\x06Vector\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x16\n" +
 	"\x06tokens\x18\x02 \x01(\x05R\x06tokens\x12\x1c\n" +
-	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\x80\x01\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\x9a\x01\n" +
 	"\rEmbedResponse\x12/\n" +
 	"\avectors\x18\x01 \x03(\v2\x15.aran.infer.v1.VectorR\avectors\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x10\n" +
-	"\x03dim\x18\x04 \x01(\x05R\x03dim\"b\n" +
+	"\x03dim\x18\x04 \x01(\x05R\x03dim\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\tR\aversion\"b\n" +
 	"\aMessage\x122\n" +
 	"\x04role\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19R\x06systemR\x04userR\tassistantR\x04role\x12#\n" +
 	"\acontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\acontent\"\xf4\x02\n" +
@@ -646,13 +791,22 @@ const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\x04seed\x18\a \x01(\x03H\x02R\x04seed\x88\x01\x01B\x0e\n" +
 	"\f_temperatureB\b\n" +
 	"\x06_top_pB\a\n" +
-	"\x05_seed\"\x9d\x01\n" +
+	"\x05_seed\"\xcf\x01\n" +
 	"\x10GenerateResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12#\n" +
 	"\rfinish_reason\x18\x02 \x01(\tR\ffinishReason\x12#\n" +
 	"\rprompt_tokens\x18\x03 \x01(\x05R\fpromptTokens\x12+\n" +
-	"\x11completion_tokens\x18\x04 \x01(\x05R\x10completionTokens\"\x13\n" +
-	"\x11ListModelsRequest\"\xbf\x01\n" +
+	"\x11completion_tokens\x18\x04 \x01(\x05R\x10completionTokens\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x15 \x01(\tR\x06digest\"\x13\n" +
+	"\x11ListModelsRequest\"\x9c\x01\n" +
+	"\fModelVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x10\n" +
+	"\x03dim\x18\x03 \x01(\x05R\x03dim\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x12\x16\n" +
+	"\x06active\x18\x05 \x01(\bR\x06active\x12\x18\n" +
+	"\apercent\x18\x06 \x01(\x05R\apercent\"\x92\x02\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -661,7 +815,9 @@ const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\alicence\x18\x05 \x01(\tR\alicence\x12\x16\n" +
 	"\x06status\x18\x06 \x01(\tR\x06status\x12\x10\n" +
 	"\x03dim\x18\a \x01(\x05R\x03dim\x12\x18\n" +
-	"\acontext\x18\b \x01(\x05R\acontext\"B\n" +
+	"\acontext\x18\b \x01(\x05R\acontext\x127\n" +
+	"\bversions\x18\x14 \x03(\v2\x1b.aran.infer.v1.ModelVersionR\bversions\x12\x18\n" +
+	"\arollout\x18\x15 \x01(\tR\arollout\"B\n" +
 	"\x12ListModelsResponse\x12,\n" +
 	"\x06models\x18\x01 \x03(\v2\x14.aran.infer.v1.ModelR\x06models2\xf4\x01\n" +
 	"\fInferService\x12B\n" +
@@ -684,7 +840,7 @@ func file_aran_infer_v1_infer_proto_rawDescGZIP() []byte {
 	return file_aran_infer_v1_infer_proto_rawDescData
 }
 
-var file_aran_infer_v1_infer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_aran_infer_v1_infer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_aran_infer_v1_infer_proto_goTypes = []any{
 	(*EmbedRequest)(nil),       // 0: aran.infer.v1.EmbedRequest
 	(*Vector)(nil),             // 1: aran.infer.v1.Vector
@@ -693,24 +849,26 @@ var file_aran_infer_v1_infer_proto_goTypes = []any{
 	(*GenerateRequest)(nil),    // 4: aran.infer.v1.GenerateRequest
 	(*GenerateResponse)(nil),   // 5: aran.infer.v1.GenerateResponse
 	(*ListModelsRequest)(nil),  // 6: aran.infer.v1.ListModelsRequest
-	(*Model)(nil),              // 7: aran.infer.v1.Model
-	(*ListModelsResponse)(nil), // 8: aran.infer.v1.ListModelsResponse
+	(*ModelVersion)(nil),       // 7: aran.infer.v1.ModelVersion
+	(*Model)(nil),              // 8: aran.infer.v1.Model
+	(*ListModelsResponse)(nil), // 9: aran.infer.v1.ListModelsResponse
 }
 var file_aran_infer_v1_infer_proto_depIdxs = []int32{
 	1, // 0: aran.infer.v1.EmbedResponse.vectors:type_name -> aran.infer.v1.Vector
 	3, // 1: aran.infer.v1.GenerateRequest.messages:type_name -> aran.infer.v1.Message
-	7, // 2: aran.infer.v1.ListModelsResponse.models:type_name -> aran.infer.v1.Model
-	0, // 3: aran.infer.v1.InferService.Embed:input_type -> aran.infer.v1.EmbedRequest
-	4, // 4: aran.infer.v1.InferService.Generate:input_type -> aran.infer.v1.GenerateRequest
-	6, // 5: aran.infer.v1.InferService.ListModels:input_type -> aran.infer.v1.ListModelsRequest
-	2, // 6: aran.infer.v1.InferService.Embed:output_type -> aran.infer.v1.EmbedResponse
-	5, // 7: aran.infer.v1.InferService.Generate:output_type -> aran.infer.v1.GenerateResponse
-	8, // 8: aran.infer.v1.InferService.ListModels:output_type -> aran.infer.v1.ListModelsResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7, // 2: aran.infer.v1.Model.versions:type_name -> aran.infer.v1.ModelVersion
+	8, // 3: aran.infer.v1.ListModelsResponse.models:type_name -> aran.infer.v1.Model
+	0, // 4: aran.infer.v1.InferService.Embed:input_type -> aran.infer.v1.EmbedRequest
+	4, // 5: aran.infer.v1.InferService.Generate:input_type -> aran.infer.v1.GenerateRequest
+	6, // 6: aran.infer.v1.InferService.ListModels:input_type -> aran.infer.v1.ListModelsRequest
+	2, // 7: aran.infer.v1.InferService.Embed:output_type -> aran.infer.v1.EmbedResponse
+	5, // 8: aran.infer.v1.InferService.Generate:output_type -> aran.infer.v1.GenerateResponse
+	9, // 9: aran.infer.v1.InferService.ListModels:output_type -> aran.infer.v1.ListModelsResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_aran_infer_v1_infer_proto_init() }
@@ -725,7 +883,7 @@ func file_aran_infer_v1_infer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_aran_infer_v1_infer_proto_rawDesc), len(file_aran_infer_v1_infer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"aran/platform/auth"
@@ -93,8 +94,8 @@ func (s *Service) head(ctx context.Context, name, kind string) (*heads.Head, str
 		return nil, "", err
 	}
 	h, err := heads.Open(filepath.Join(m.Dir, filepath.FromSlash(m.Weights)))
-	if err == nil && (h.Kind != kind || h.Encoder != m.Encoder) {
-		err = errors.New("kind or encoder are not the manifest's")
+	if err == nil && (h.Kind != kind || h.Encoder != m.Encoder || !slices.Equal(h.Labels, m.Labels)) {
+		err = errors.New("kind, encoder or labels are not the manifest's")
 	}
 	if err != nil {
 		return nil, "", fault.New(fault.Unavailable, "model_damaged", "Model %s can't be used: %s.", name, err.Error()).Because(err)

@@ -146,6 +146,21 @@ func TestALittleSlowerInTotalIsNeverTooSlow(t *testing.T) {
 	}
 }
 
+func TestABusyMachineIsNotASlowTarget(t *testing.T) {
+	r := start(t, plan)
+	good(r, 20)
+	for i := range 20 {
+		after := 12 * time.Millisecond
+		if i%3 == 0 {
+			after = time.Second
+		}
+		r.Pair(10*time.Millisecond, after)
+	}
+	if d := r.Decide(time.Now()); d.Verdict != split.Wait {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestCountsAreOfTheirStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, plan)

@@ -349,6 +349,9 @@ func (m *served) try(ctx context.Context, row *rolloutRow, next, active *version
 	if err != nil {
 		return &failure{reasonStore, err.Error()}
 	}
+	if m.s.registry.Active(m.name) != next.Version { // while it was examined
+		return &failure{split.ReasonStopped, "another version was chosen"}
+	}
 	m.mu.Lock()
 	m.roll, m.same = roll, t.same
 	m.mu.Unlock()
@@ -382,21 +385,22 @@ func (m *served) load(ctx context.Context, next *version) error {
 // watch shifts calls step by step until it is decided.
 func (m *served) watch(ctx context.Context, row *rolloutRow, next *version, t *trial, roll *split.Rollout) error {
 	hold := m.s.cfg.RolloutHold
-	tick := time.NewTicker(min(max(hold/8, 5*time.Millisecond), time.Second))
+	tick := time.NewTicker(min(max(hold/8, 10*time.Millisecond), time.Second))
 	defer tick.Stop()
 	since, beat, pairs := time.Now(), time.Now(), 0
 	for {
 		select {
 		case <-tick.C:
+		case <-m.kick:
+			if m.s.registry.Active(m.name) != next.Version {
+				roll.Stop("another version was chosen")
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		if how := next.crash.Load(); how != nil {
 			roll.Stop(*how)
 			return &failure{reasonCrash, *how}
-		}
-		if m.s.registry.Active(m.name) != next.Version {
-			roll.Stop("another version was chosen")
 		}
 		for range probesAtOnce {
 			late := time.Since(since) >= hold/2

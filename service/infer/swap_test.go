@@ -32,6 +32,7 @@ import (
 
 var (
 	swaps = flag.Int("swaps", 20, "how often TestSwapsUnderLoad changes a version")
+	pace  = flag.Duration("pace", 60*time.Millisecond, "how long each of its eight callers waits between two calls")
 	hold  = flag.Duration("hold", 40*time.Millisecond, "how long it holds each step")
 )
 
@@ -52,7 +53,7 @@ type fleet struct {
 func newFleet(t *testing.T, change func(*Config)) *fleet {
 	t.Helper()
 	cfg := settings(t)
-	cfg.RolloutHold, cfg.RolloutSample, cfg.RolloutErrors = *hold, 8, .2
+	cfg.RolloutHold, cfg.RolloutSample, cfg.RolloutErrors = *hold, 5, .2
 	cfg.EmbedWait, cfg.GenerateWait, cfg.KeepVersions = time.Minute, time.Minute, time.Minute
 	cfg.EmbedQueue, cfg.GenerateQueue = 1000, 1000
 	if change != nil {
@@ -117,7 +118,7 @@ func (f *fleet) use(name, version string) {
 // settled waits for the end of the model's rollout to a version and returns it.
 func (f *fleet) settled(name, version string) (out rolloutRow) {
 	f.t.Helper()
-	waitFor(f.t, "the end of the rollout to "+name+"@"+version, func() bool {
+	waitLong(f.t, 2*time.Minute, "the end of the rollout to "+name+"@"+version, func() bool {
 		list, err := rollouts(f.t.Context(), f.db, name, 1)
 		if err != nil {
 			f.t.Fatal(err)
@@ -156,17 +157,17 @@ func breakages() []breakage {
 	other := good
 	other.Seed = 7
 	small, dies, slow, fails, later := good, good, good, good, good
-	small.Dim, fails.Fails, dies.Dies, slow.Slow, later.Dies = 16, true, 3, 150, 30
+	small.Dim, fails.Fails, dies.Dies, slow.Slow, later.Dies = 16, true, 3, 400, 24
 	return []breakage{
 		{"crash at load", words, fails, false, []string{reasonLoad}},
-		{"a language model that breaks off", talk, childtest.Nature{Breaks: 30}, false, []string{reasonCrash, "errors"}},
+		{"a language model that breaks off", talk, childtest.Nature{Breaks: 24}, false, []string{reasonCrash, "errors"}},
 		{"wrong dimension", words, small, false, []string{reasonSmoke}},
 		{"another model of the same dimension", words, other, false, []string{reasonSmoke, reasonGate}},
 		{"ten times slower", words, slow, false, []string{reasonLatency}},
 		{"tampered file", words, good, true, []string{reasonLoad}},
 		{"crash at request", words, later, false, []string{reasonCrash, "errors"}},
 		{"crash at its first requests", words, dies, false, []string{reasonSmoke, reasonGate, reasonCrash}},
-		{"a language model that dies", talk, childtest.Nature{Dies: 30}, false, []string{reasonCrash, "errors"}},
+		{"a language model that dies", talk, childtest.Nature{Dies: 24}, false, []string{reasonCrash, "errors"}},
 		{"a language model that says something else", talk, childtest.Nature{Gibberish: true}, false, []string{reasonSmoke}},
 	}
 }
@@ -303,7 +304,9 @@ func TestGoingBackToAVersionThatServedIsQuick(t *testing.T) {
 	f := newFleet(t, nil)
 	f.make(words, "2", good)
 	f.use(words, "2")
-	f.settled(words, "2")
+	if r := f.settled(words, "2"); r.phase != phaseDone {
+		t.Fatalf("%+v", r)
+	}
 	if _, err := f.reg.Rollback(t.Context(), words, registry.Change{By: "user:op"}); err != nil {
 		t.Fatal(err)
 	}
@@ -391,8 +394,9 @@ func TestSwapsUnderLoad(t *testing.T) {
 			broken++
 			f.bad(b, version)
 			r := f.settled(b.model, version)
-			bad.Store(r.to.Digest, time.Now())
-			if r.phase != phaseBack {
+			if r.phase == phaseBack {
+				bad.Store(r.to.Digest, time.Now())
+			} else {
 				t.Errorf("%s: %s", b.name, r.phase)
 				serves[b.model] = version
 			}
@@ -433,7 +437,9 @@ func TestSwapsUnderLoad(t *testing.T) {
 
 func (f *fleet) embeds(ctx context.Context, c inferv1connect.InferServiceClient, l *load, bad *sync.Map) {
 	pinned := ""
-	for n := 0; ctx.Err() == nil; n++ {
+	tick := time.NewTicker(*pace)
+	defer tick.Stop()
+	for n := 0; wait(ctx, tick); n++ {
 		text := fmt.Sprint("text number ", rand.IntN(50))
 		r := &inferv1.EmbedRequest{Model: words, Texts: []string{text, "another"}}
 		if n%4 == 3 {
@@ -461,6 +467,16 @@ func (f *fleet) embeds(ctx context.Context, c inferv1connect.InferServiceClient,
 	}
 }
 
+// wait reports whether there is another call to be made.
+func wait(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-tick.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // after says whether the digest had gone back before the call began.
 func after(bad *sync.Map, digest string, begin time.Time) bool {
 	at, ok := bad.Load(digest)
@@ -472,7 +488,9 @@ func after(bad *sync.Map, digest string, begin time.Time) bool {
 }
 
 func (f *fleet) streams(ctx context.Context, c inferv1connect.InferServiceClient, l *load, bad *sync.Map) {
-	for ctx.Err() == nil {
+	tick := time.NewTicker(*pace)
+	defer tick.Stop()
+	for wait(ctx, tick) {
 		want := fmt.Sprint("one two three ", rand.IntN(1000))
 		begin := time.Now()
 		stream, err := c.Generate(ctx, &inferv1.GenerateRequest{Model: talk, Messages: []*inferv1.Message{{Role: "user", Content: want}}})

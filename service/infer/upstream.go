@@ -11,6 +11,7 @@ import (
 
 	"aran/platform/auth"
 	"aran/platform/fault"
+	"aran/service/infer/heads"
 	"aran/service/infer/minilm"
 	"aran/service/infer/queue"
 	"aran/service/infer/registry"
@@ -54,7 +55,7 @@ func (c Config) checkUpstreams() error {
 // newAway makes the models of the settings. None may take a name of the registry.
 func (s *Service) newAway() error {
 	for _, cfg := range s.cfg.Upstreams {
-		if _, err := s.registry.Manifest(cfg.Name); err == nil || fault.From(err).Code != "model_not_found" {
+		if _, err := s.registry.Manifest(cfg.Name); cfg.Name == heads.RerankName || err == nil || fault.From(err).Code != "model_not_found" {
 			return fmt.Errorf("infer.upstreams: there is a model %q already", cfg.Name)
 		}
 		e, err := upstream.New(cfg, s.d.Log)
@@ -174,31 +175,43 @@ func (a *away) generate(ctx context.Context, p Prompt, emit func(text string) er
 }
 
 // rerank scores documents against a query, in their order; higher is better.
-func (a *away) rerank(ctx context.Context, query string, documents []string) (scores []float64, err error) {
+func (a *away) rerank(ctx context.Context, query string, documents []string) (out Ranking, err error) {
 	ctx, call := a.s.telemetry.begin(ctx, "rerank", a.cfg.Name)
 	defer func() { call.end(ctx, err) }()
 	leave, err := a.enter(ctx, registry.Rerank)
 	if err != nil {
-		return nil, err
+		return Ranking{}, err
 	}
 	defer leave()
-	scores, err = a.engine.Rerank(ctx, query, documents)
+	scores, err := a.engine.Rerank(ctx, query, documents)
 	a.note(ctx, err)
-	return scores, err
+	if err != nil {
+		return Ranking{}, err
+	}
+	return Ranking{Scores: scores, Model: a.cfg.Name, Digest: a.digest, Encoder: a.digest}, nil
 }
 
 // classify returns the labels of each text, the most likely first.
-func (a *away) classify(ctx context.Context, texts []string) (labels [][]upstream.Label, err error) {
+func (a *away) classify(ctx context.Context, texts []string) (out Classes, err error) {
 	ctx, call := a.s.telemetry.begin(ctx, "classify", a.cfg.Name)
 	defer func() { call.end(ctx, err) }()
 	leave, err := a.enter(ctx, registry.Classify)
 	if err != nil {
-		return nil, err
+		return Classes{}, err
 	}
 	defer leave()
-	labels, err = a.engine.Classify(ctx, texts)
+	labels, err := a.engine.Classify(ctx, texts)
 	a.note(ctx, err)
-	return labels, err
+	if err != nil {
+		return Classes{}, err
+	}
+	out = Classes{Model: a.cfg.Name, Digest: a.digest, Encoder: a.digest, Texts: make([]Class, len(labels))}
+	for i, of := range labels {
+		for _, l := range of {
+			out.Texts[i].Labels = append(out.Texts[i].Labels, heads.Label{Name: l.Label, Score: l.Score})
+		}
+	}
+	return out, nil
 }
 
 // note keeps whether the server is of use, and records a change.

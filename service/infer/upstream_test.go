@@ -119,11 +119,11 @@ func TestModelsOnServers(t *testing.T) {
 	if err != nil || text != "Hello" || last.GetFinishReason() != "stop" || last.GetPromptTokens() != 3 || last.GetCompletionTokens() != 1 || last.GetVersion() != "r1" || len(last.GetDigest()) != 64 {
 		t.Errorf("%q, %v, %v", text, last, err)
 	}
-	if scores, err := w.s.elsewhere("gpu-rank", "", "rerank").rerank(t.Context(), "q", []string{"a", "b"}); err != nil || scores[1] != 0.9 || scores[0] != 0.1 {
-		t.Errorf("rerank: %v, %v", scores, err)
+	if got, err := w.s.Rerank(t.Context(), "gpu-rank", "q", []string{"a", "b"}); err != nil || got.Scores[1] != 0.9 || got.Scores[0] != 0.1 || got.Model != "gpu-rank" || len(got.Digest) != 64 {
+		t.Errorf("rerank: %v, %v", got, err)
 	}
-	if labels, err := w.s.elsewhere("gpu-class", "", "classify").classify(t.Context(), []string{"a"}); err != nil || labels[0][0].Label != "good" {
-		t.Errorf("classify: %v, %v", labels, err)
+	if got, err := w.s.Classify(t.Context(), "gpu-class", []string{"a"}); err != nil || len(got.Texts) != 1 || got.Texts[0].Labels[0].Score != 0.9 || got.Model != "gpu-class" {
+		t.Errorf("classify: %v, %v", got, err)
 	}
 	for model, kind := range map[string]string{"gpu-rank": "rerank", "gpu-chat": "generate"} {
 		_, err := w.client("chat").Embed(t.Context(), &inferv1.EmbedRequest{Model: model, Texts: []string{"a"}})

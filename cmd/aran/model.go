@@ -24,7 +24,7 @@ type modelCommand struct {
 	reg       *registry.Registry
 	json      bool
 	all       bool
-	by, why   string
+	why       string
 	arguments []string
 }
 
@@ -213,7 +213,7 @@ func (c *modelCommand) list(ctx context.Context) error {
 		}
 		_, _ = fmt.Fprintf(c.t.out, "%s %-36s %-9s %-12s %7.1f MB  %s%s\n", mark, l.Name+"@"+l.Version, l.Kind, l.Status, float64(l.Bytes)/1e6, l.Licence, note)
 	}
-	_, _ = fmt.Fprintln(c.t.out, "* is served, - is what rollback goes back to")
+	_, _ = fmt.Fprintln(c.t.out, "* is the active version, - what rollback goes back to")
 	return nil
 }
 
@@ -252,9 +252,9 @@ func (c *modelCommand) show(ctx context.Context) error {
 	row("model", "%s@%s: %s", m.Name, m.Version, m.Title)
 	row("status", "%s", m.Status)
 	if m.Active {
-		row("served", "yes")
+		row("active", "yes")
 	} else {
-		row("served", "no, version %s is", c.reg.Active(m.Name))
+		row("active", "no, version %s is", c.reg.Active(m.Name))
 	}
 	row("kind", "%s by engine %s", m.Kind, m.Engine)
 	row("licence", "%s", m.Licence)
@@ -424,10 +424,10 @@ func replaceFile(name string, b []byte) error {
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), name)
+		err = os.Rename(tmp.Name(), name) //nolint:gosec // the operator's own path
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(tmp.Name()))
+		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(tmp.Name())) //nolint:gosec // our own temporary file
 	}
 	return nil
 }

@@ -311,9 +311,9 @@ func (s *Service) Models(ctx context.Context) ([]Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Model, len(list))
+	out := make([]Model, 0, len(list)+len(s.away))
 	for i := range list {
-		out[i] = s.model(&list[i])
+		out = append(out, s.model(&list[i]))
 	}
 	for _, a := range s.away {
 		out = append(out, a.model())

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -136,12 +137,7 @@ func TestModelsOnServers(t *testing.T) {
 		t.Fatalf("%d models, %v", len(list.GetModels()), err)
 	}
 	waitFor(t, "the event", func() bool {
-		for _, e := range w.events() {
-			if e == (ModelEvent{Name: "gpu-embed", Version: "r1", Digest: digest, Status: Ready}) {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(w.events(), ModelEvent{Name: "gpu-embed", Version: "r1", Digest: digest, Status: Ready})
 	})
 	detail, err := w.s.detail(t.Context(), "gpu-embed")
 	if err != nil || detail.Body.Title != "some/model on tei" || detail.Body.Status != Ready || detail.Body.Licence != "MIT" {

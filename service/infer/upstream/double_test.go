@@ -22,7 +22,7 @@ type double struct {
 // vector is of a text and of nothing else; it is not of unit length.
 func (d *double) vector(text string) []float32 {
 	v := make([]float32, d.dim)
-	for _, word := range strings.Fields(strings.ToLower(text)) {
+	for word := range strings.FieldsSeq(strings.ToLower(text)) {
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(strings.Trim(word, ".,?!")))
 		v[int(h.Sum32())%d.dim] += 2
@@ -236,7 +236,7 @@ func (d *double) chat(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 	}
 	reason, n := "stop", 0
-	for _, word := range strings.Fields(q.Messages[len(q.Messages)-1].Content) {
+	for word := range strings.FieldsSeq(q.Messages[len(q.Messages)-1].Content) {
 		if slices.Contains(q.Stop, word) {
 			break
 		}

@@ -396,9 +396,8 @@ func (e *Engine) Generate(ctx context.Context, p Prompt, emit func(text string) 
 	if err != nil {
 		return Finish{}, err
 	}
-	var told emitError // the caller's error says nothing about the server
 	defer func() {
-		if errors.As(err, &told) {
+		if told, ok := errors.AsType[emitError](err); ok { // the caller's error says nothing about the server
 			err = told.error
 			done(context.Canceled)
 			return

@@ -22,7 +22,8 @@ import (
 // Bounds of what a server may send.
 const (
 	connectTimeout = 5 * time.Second
-	maxReply       = 64 << 20
+	spareReply     = 1 << 20 // what an answer may have beside vectors and the texts that were sent
+	numberReply    = 32      // bytes of one number, written out
 	maxErrorReply  = 64 << 10
 	maxAway        = time.Minute // longest Retry-After that is passed on
 	retrySoon      = 2 * time.Second
@@ -52,7 +53,7 @@ const (
 	codeAway        = "upstream_unreachable"
 	codeSlow        = "upstream_timeout"
 	codeBusy        = "upstream_overloaded"
-	codeCredentials = "upstream_credentials"
+	codeCredentials = "upstream_credentials" //nolint:gosec // a name
 	codeWrongModel  = "upstream_wrong_model"
 	codeNonsense    = "upstream_bad_answer"
 )
@@ -61,13 +62,14 @@ const (
 func (e *Engine) call(ctx context.Context, path string, in, out any) (http.Header, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, e.cfg.Timeout, errSlow)
 	defer cancel()
-	method, body := http.MethodGet, io.Reader(http.NoBody)
+	method, body, limit := http.MethodGet, io.Reader(http.NoBody), int64(spareReply)
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
 		method, body = http.MethodPost, bytes.NewReader(b)
+		limit += int64(e.cfg.Batch)*int64(e.cfg.Dim)*numberReply + 2*int64(len(b)) // some send the texts back
 	}
 	r, err := http.NewRequestWithContext(limited, method, e.base+path, body)
 	if err != nil {
@@ -88,12 +90,12 @@ func (e *Engine) call(ctx context.Context, path string, in, out any) (http.Heade
 	if resp.StatusCode != http.StatusOK {
 		return nil, e.refused(ctx, resp)
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		return nil, e.transport(ctx, limited, err)
 	}
-	if len(b) > maxReply {
-		return nil, e.nonsense("an answer of more than %d bytes", maxReply)
+	if int64(len(b)) > limit {
+		return nil, e.nonsense("an answer of more than %d bytes", limit)
 	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return nil, e.nonsense("no JSON of the expected shape: %v", err)

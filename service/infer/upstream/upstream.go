@@ -44,7 +44,7 @@ const (
 )
 
 // offers is what each engine can do.
-var offers = map[string][]string{
+var offers = map[string][]string{ //nolint:gochecknoglobals // a table that nobody changes
 	VLLM:   {KindEmbed, KindRerank, KindClassify, KindGenerate},
 	TEI:    {KindEmbed, KindRerank, KindClassify},
 	Triton: {KindEmbed, KindGenerate},

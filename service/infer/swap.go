@@ -10,7 +10,6 @@ import (
 	"aran/platform/fault"
 	"aran/platform/split"
 	"aran/service/infer/child"
-	"aran/service/infer/minilm"
 	"aran/service/infer/registry"
 )
 

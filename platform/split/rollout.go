@@ -19,7 +19,7 @@ type Plan struct {
 	Sample      int           // and how many calls of the new one it needs at least
 	Patience    time.Duration // how long each step may last; then the change goes back
 	MaxErrors   float64       // share of the new one's calls that may fail, above the share of the old one's
-	MaxSlowdown float64       // times the old one's latency
+	MaxSlowdown float64       // times the old one's latency: of more than half of the pairs and of the means
 	Slack       time.Duration // by so much it may be slower in any case
 	MinGate     float64       // mean of the gate metric
 }
@@ -93,7 +93,7 @@ type Rollout struct {
 type window struct {
 	calls, failed [2]int
 	took          [2]time.Duration // of the calls that did not fail
-	pairs         int
+	pairs, slow   int
 	paired        [2]time.Duration
 	gates         int
 	gate          float64
@@ -139,11 +139,14 @@ func (r *Rollout) Count(side Side, took time.Duration, failed bool) { //nolint:r
 }
 
 // Pair notes how long both sides took for the same work. Once there are enough of them, latency is judged by pairs
-// alone: calls that differ in size can't mislead it.
+// alone: calls that differ in size can't mislead it, nor can a few that waited for a busy machine.
 func (r *Rollout) Pair(before, after time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen.pairs++
+	if r.plan.MaxSlowdown != 0 && r.plan.slow(before, after) {
+		r.seen.slow++
+	}
 	r.seen.paired[Before] += before
 	r.seen.paired[After] += after
 }
@@ -231,24 +234,35 @@ func (r *Rollout) breach() (reason, detail string) {
 		}
 	}
 	if p.MaxSlowdown != 0 {
-		before, after, n := w.latencies(p.Sample)
-		if n > 0 && after > p.MaxSlowdown*before && after-before > p.Slack.Seconds() {
-			return ReasonLatency, fmt.Sprintf("%.1f ms in the mean of %d instead of %.1f ms, at most %.1f times may be", 1e3*after, n, 1e3*before, p.MaxSlowdown)
+		if before, after, n := w.slower(p); n > 0 {
+			return ReasonLatency, fmt.Sprintf("%s in the mean of %d instead of %s, at most %.1f times may be", after.Round(10*time.Microsecond), n, before.Round(10*time.Microsecond), p.MaxSlowdown)
 		}
 	}
 	return "", ""
 }
 
-// latencies are the means of both sides in seconds, and of how many; 0 when there are too few.
-func (w *window) latencies(sample int) (before, after float64, n int) {
-	if w.pairs > 0 && w.pairs >= sample {
-		return w.paired[Before].Seconds() / float64(w.pairs), w.paired[After].Seconds() / float64(w.pairs), w.pairs
+func (p Plan) slow(before, after time.Duration) bool {
+	return float64(after) > p.MaxSlowdown*float64(before) && after-before > p.Slack
+}
+
+// slower returns both means and of how many they are when the new side is too slow, else 0.
+func (w *window) slower(p Plan) (before, after time.Duration, n int) {
+	if w.pairs > 0 && w.pairs >= p.Sample {
+		before, after = w.paired[Before]/time.Duration(w.pairs), w.paired[After]/time.Duration(w.pairs)
+		if 2*w.slow <= w.pairs || !p.slow(before, after) {
+			return 0, 0, 0
+		}
+		return before, after, w.pairs
 	}
 	was, is := w.calls[Before]-w.failed[Before], w.calls[After]-w.failed[After]
-	if was > 0 && was >= sample && is > 0 && is >= sample {
-		return w.took[Before].Seconds() / float64(was), w.took[After].Seconds() / float64(is), is
+	if was == 0 || is == 0 || was < p.Sample || is < p.Sample {
+		return 0, 0, 0
 	}
-	return 0, 0, 0
+	before, after = w.took[Before]/time.Duration(was), w.took[After]/time.Duration(is)
+	if !p.slow(before, after) {
+		return 0, 0, 0
+	}
+	return before, after, is
 }
 
 func (r *Rollout) count(v Verdict, reason string) {

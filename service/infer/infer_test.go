@@ -107,7 +107,7 @@ func newWorld(t *testing.T, cfg Config, db *store.DB, encode func(context.Contex
 		t.Fatal(err)
 	}
 	w.s = s
-	s.firstLook, s.watchEach = 10*time.Millisecond, 20*time.Millisecond
+	s.firstLook, s.watchEach = 10*time.Millisecond, 100*time.Millisecond
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -189,9 +189,14 @@ func (w *world) status(name string) string {
 
 func waitFor(t *testing.T, what string, there func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
+	waitLong(t, 20*time.Second, 5*time.Millisecond, what, there)
+}
+
+func waitLong(t *testing.T, most, each time.Duration, what string, there func() bool) {
+	t.Helper()
+	tick := time.NewTicker(each)
 	defer tick.Stop()
-	end := time.After(20 * time.Second)
+	end := time.After(most)
 	for !there() {
 		select {
 		case <-tick.C:

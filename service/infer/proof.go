@@ -103,10 +103,10 @@ func (t *trial) examine(ctx context.Context, slowdown float64) error {
 	if err := t.smoke(ctx); err != nil {
 		return err
 	}
-	if err := t.judgeGate(ctx); err != nil {
+	if err := t.compare(ctx, slowdown); err != nil {
 		return err
 	}
-	return t.compare(ctx, slowdown)
+	return t.judgeGate(ctx)
 }
 
 func (t *trial) smoke(ctx context.Context) error {
@@ -167,7 +167,10 @@ func (t *trial) measure(ctx context.Context, v *version) (value float64, slowest
 	return t.gate.Value(values, passed), slowest, nil
 }
 
-const compareRounds = 3
+const (
+	compareRounds = 3
+	clearly       = 2 // times: what is less clear is judged while calls are shifted, by more of them
+)
 
 // compare asks both versions the same and compares the best times, which other work on the machine can only lengthen.
 func (t *trial) compare(ctx context.Context, slowdown float64) error {
@@ -175,6 +178,7 @@ func (t *trial) compare(ctx context.Context, slowdown float64) error {
 		return nil
 	}
 	var before, after time.Duration
+	n := time.Duration(0)
 	for i := range t.cases[:min(len(t.cases), 8)] {
 		best := [2]time.Duration{time.Hour, time.Hour}
 		for range compareRounds {
@@ -193,10 +197,12 @@ func (t *trial) compare(ctx context.Context, slowdown float64) error {
 				best[side] = min(best[side], took)
 			}
 		}
-		before, after = before+best[0], after+best[1]
+		before, after, n = before+best[0], after+best[1], n+1
+		if float64(after) > 2*clearly*slowdown*float64(before) {
+			break // clear enough
+		}
 	}
-	n := time.Duration(min(len(t.cases), 8))
-	if float64(after) > slowdown*float64(before) && (after-before)/n > latencySlack {
+	if float64(after) > clearly*slowdown*float64(before) && (after-before)/n > latencySlack {
 		return &failure{reasonLatency, fmt.Sprintf("a case takes %s instead of %s", (after / n).Round(100*time.Microsecond), (before / n).Round(100*time.Microsecond))}
 	}
 	return nil

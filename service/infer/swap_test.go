@@ -32,6 +32,7 @@ import (
 
 var (
 	swaps = flag.Int("swaps", 20, "how often TestSwapsUnderLoad changes a version")
+	pace  = flag.Duration("pace", 80*time.Millisecond, "how long each of its eight callers waits between two calls")
 	hold  = flag.Duration("hold", 40*time.Millisecond, "how long it holds each step")
 )
 
@@ -52,7 +53,7 @@ type fleet struct {
 func newFleet(t *testing.T, change func(*Config)) *fleet {
 	t.Helper()
 	cfg := settings(t)
-	cfg.RolloutHold, cfg.RolloutSample, cfg.RolloutErrors = *hold, 8, .2
+	cfg.RolloutHold, cfg.RolloutSample, cfg.RolloutErrors = *hold, 5, .2
 	cfg.EmbedWait, cfg.GenerateWait, cfg.KeepVersions = time.Minute, time.Minute, time.Minute
 	cfg.EmbedQueue, cfg.GenerateQueue = 1000, 1000
 	if change != nil {
@@ -117,7 +118,7 @@ func (f *fleet) use(name, version string) {
 // settled waits for the end of the model's rollout to a version and returns it.
 func (f *fleet) settled(name, version string) (out rolloutRow) {
 	f.t.Helper()
-	waitFor(f.t, "the end of the rollout to "+name+"@"+version, func() bool {
+	waitLong(f.t, 2*time.Minute, 40*time.Millisecond, "the end of the rollout to "+name+"@"+version, func() bool {
 		list, err := rollouts(f.t.Context(), f.db, name, 1)
 		if err != nil {
 			f.t.Fatal(err)
@@ -139,8 +140,8 @@ func (f *fleet) as(tenant, user string) inferv1connect.InferServiceClient {
 	return inferv1connect.NewInferServiceClient(h, "http://infer", rpc.ClientOptions("infer", f.authority.Source("chat", id))...)
 }
 
-func (f *fleet) embed(text, digest string) (*inferv1.EmbedResponse, error) {
-	return f.as("t1", "1").Embed(f.t.Context(), &inferv1.EmbedRequest{Model: words, Texts: []string{text}, Digest: digest})
+func (f *fleet) embed(digest string) (*inferv1.EmbedResponse, error) {
+	return f.as("t1", "1").Embed(f.t.Context(), &inferv1.EmbedRequest{Model: words, Texts: []string{"a"}, Digest: digest})
 }
 
 // breakage is a way in which a version is bad, and the reasons for which it may go back.
@@ -156,24 +157,24 @@ func breakages() []breakage {
 	other := good
 	other.Seed = 7
 	small, dies, slow, fails, later := good, good, good, good, good
-	small.Dim, fails.Fails, dies.Dies, slow.Slow, later.Dies = 16, true, 3, 150, 30
+	small.Dim, fails.Fails, dies.Dies, slow.Slow, later.Dies = 16, true, 3, 400, 24
 	return []breakage{
 		{"crash at load", words, fails, false, []string{reasonLoad}},
-		{"a language model that breaks off", talk, childtest.Nature{Breaks: 30}, false, []string{reasonCrash, "errors"}},
+		{"a language model that breaks off", talk, childtest.Nature{Breaks: 24}, false, []string{reasonCrash, "errors"}},
 		{"wrong dimension", words, small, false, []string{reasonSmoke}},
 		{"another model of the same dimension", words, other, false, []string{reasonSmoke, reasonGate}},
 		{"ten times slower", words, slow, false, []string{reasonLatency}},
 		{"tampered file", words, good, true, []string{reasonLoad}},
 		{"crash at request", words, later, false, []string{reasonCrash, "errors"}},
 		{"crash at its first requests", words, dies, false, []string{reasonSmoke, reasonGate, reasonCrash}},
-		{"a language model that dies", talk, childtest.Nature{Dies: 30}, false, []string{reasonCrash, "errors"}},
+		{"a language model that dies", talk, childtest.Nature{Dies: 24}, false, []string{reasonCrash, "errors"}},
 		{"a language model that says something else", talk, childtest.Nature{Gibberish: true}, false, []string{reasonSmoke}},
 	}
 }
 
 func TestGoodVersionTakesOver(t *testing.T) {
 	f := newFleet(t, nil)
-	first, err := f.embed("a", "")
+	first, err := f.embed("")
 	if err != nil || first.GetVersion() != "1" {
 		t.Fatalf("%v, %v", first, err)
 	}
@@ -183,7 +184,7 @@ func TestGoodVersionTakesOver(t *testing.T) {
 	if r.phase != phaseDone || r.percent != 100 || r.actor != "user:op" || r.from.Version != "1" {
 		t.Fatalf("%+v", r)
 	}
-	second, err := f.embed("a", "")
+	second, err := f.embed("")
 	if err != nil || second.GetVersion() != "2" || second.GetDigest() == first.GetDigest() {
 		t.Errorf("%v, %v", second, err)
 	}
@@ -199,7 +200,7 @@ func TestGoodVersionTakesOver(t *testing.T) {
 	}
 
 	// Who compares with vectors of the old version still gets it.
-	old, err := f.embed("a", first.GetDigest())
+	old, err := f.embed(first.GetDigest())
 	if err != nil || old.GetVersion() != "1" || old.GetDigest() != first.GetDigest() {
 		t.Errorf("pinned: %v, %v", old, err)
 	}
@@ -212,7 +213,7 @@ func TestGoodVersionTakesOver(t *testing.T) {
 			t.Errorf("%v", m)
 		}
 	}
-	if _, err := f.embed("a", strings.Repeat("0", 64)); fault.From(err) == nil || fault.From(err).Code != "digest_not_served" {
+	if _, err := f.embed(strings.Repeat("0", 64)); fault.From(err) == nil || fault.From(err).Code != "digest_not_served" {
 		t.Errorf("an unknown digest: %v", err)
 	}
 }
@@ -249,7 +250,7 @@ func TestBadVersionsGoBack(t *testing.T) {
 			t.Errorf("%s: %s serves, %v", b.name, m.Version, err)
 		}
 	}
-	if e, err := f.embed("a", ""); err != nil || e.GetVersion() != "1" {
+	if e, err := f.embed(""); err != nil || e.GetVersion() != "1" {
 		t.Errorf("%v, %v", e, err)
 	}
 	if err := f.s.Rollback(t.Context(), identity(), words, "", ""); fault.From(err) == nil || fault.From(err).Code != "former_went_back" {
@@ -303,7 +304,9 @@ func TestGoingBackToAVersionThatServedIsQuick(t *testing.T) {
 	f := newFleet(t, nil)
 	f.make(words, "2", good)
 	f.use(words, "2")
-	f.settled(words, "2")
+	if r := f.settled(words, "2"); r.phase != phaseDone {
+		t.Fatalf("%+v", r)
+	}
 	if _, err := f.reg.Rollback(t.Context(), words, registry.Change{By: "user:op"}); err != nil {
 		t.Fatal(err)
 	}
@@ -391,8 +394,9 @@ func TestSwapsUnderLoad(t *testing.T) {
 			broken++
 			f.bad(b, version)
 			r := f.settled(b.model, version)
-			bad.Store(r.to.Digest, time.Now())
-			if r.phase != phaseBack {
+			if r.phase == phaseBack {
+				bad.Store(r.to.Digest, time.Now())
+			} else {
 				t.Errorf("%s: %s", b.name, r.phase)
 				serves[b.model] = version
 			}
@@ -433,7 +437,9 @@ func TestSwapsUnderLoad(t *testing.T) {
 
 func (f *fleet) embeds(ctx context.Context, c inferv1connect.InferServiceClient, l *load, bad *sync.Map) {
 	pinned := ""
-	for n := 0; ctx.Err() == nil; n++ {
+	tick := time.NewTicker(*pace)
+	defer tick.Stop()
+	for n := 0; wait(ctx, tick); n++ {
 		text := fmt.Sprint("text number ", rand.IntN(50))
 		r := &inferv1.EmbedRequest{Model: words, Texts: []string{text, "another"}}
 		if n%4 == 3 {
@@ -461,6 +467,16 @@ func (f *fleet) embeds(ctx context.Context, c inferv1connect.InferServiceClient,
 	}
 }
 
+// wait reports whether there is another call to be made.
+func wait(ctx context.Context, tick *time.Ticker) bool {
+	select {
+	case <-tick.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // after says whether the digest had gone back before the call began.
 func after(bad *sync.Map, digest string, begin time.Time) bool {
 	at, ok := bad.Load(digest)
@@ -472,7 +488,9 @@ func after(bad *sync.Map, digest string, begin time.Time) bool {
 }
 
 func (f *fleet) streams(ctx context.Context, c inferv1connect.InferServiceClient, l *load, bad *sync.Map) {
-	for ctx.Err() == nil {
+	tick := time.NewTicker(*pace)
+	defer tick.Stop()
+	for wait(ctx, tick) {
 		want := fmt.Sprint("one two three ", rand.IntN(1000))
 		begin := time.Now()
 		stream, err := c.Generate(ctx, &inferv1.GenerateRequest{Model: talk, Messages: []*inferv1.Message{{Role: "user", Content: want}}})
@@ -594,7 +612,7 @@ func TestEncoderRunsInAProcessOfItsOwn(t *testing.T) {
 // A process that ends takes calls with it, and only those; then it is back.
 func TestEncoderProcessIsStartedAgain(t *testing.T) {
 	f := newFleet(t, nil)
-	if _, err := f.embed("a", ""); err != nil {
+	if _, err := f.embed(""); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := f.s.lookup(words).current().child.Acquire(t.Context())
@@ -604,9 +622,9 @@ func TestEncoderProcessIsStartedAgain(t *testing.T) {
 	lease.Kill()
 	lease.Release()
 	waitFor(t, "the end", func() bool { m, err := f.s.Model(t.Context(), words); return err == nil && m.Status != Ready })
-	_, err = f.embed("a", "")
+	_, err = f.embed("")
 	if c := fault.From(err); err != nil && (c == nil || c.Kind != fault.Unavailable || c.RetryAfter <= 0) {
 		t.Errorf("meanwhile: %v; want Unavailable with RetryAfter", err)
 	}
-	waitFor(t, "the restart", func() bool { _, err := f.embed("a", ""); return err == nil })
+	waitFor(t, "the restart", func() bool { _, err := f.embed(""); return err == nil })
 }

@@ -78,8 +78,13 @@ bench-swap: ## versions of models swapped under load, a third of them broken: wh
 	@go test -tags $(TAGS) -count 1 -timeout 60m -v -run TestSwapsUnderLoad ./service/infer -swaps $(SWAPS) -hold 200ms -pace 10ms
 
 bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
+bench-vector: ## nearest neighbours: the embedded index beside faiss and hnswlib, one thread, in turns; then pgvector. CORPUS=a BEIR folder for vectors of real text, MILLION=1 for a million of them
+	@test -x .cache/vectorbench/bin/python || (python3 -m venv .cache/vectorbench && .cache/vectorbench/bin/pip install --quiet numpy faiss-cpu hnswlib)
+	@go run ./test/bench/vector/data .cache/vector$(if $(CORPUS),text,drawn) $(CORPUS)
+	@go run ./test/bench/vector .cache/vector$(if $(CORPUS),text,drawn) .cache/vectorbench/bin/python
+	@$(if $(MILLION),go run ./test/bench/vector -million .cache/vector$(if $(CORPUS),text,drawn),true)
 	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \
-	go test -run '^$$' -bench . -timeout 20m ./platform/vector
+	go test -run '^$$' -bench Spaces -timeout 20m ./platform/vector
 
 images: build ## container images aran and aran-engine, tagged local, from the programs in bin/
 	@deploy/compose/rootfs bin bin/image

@@ -84,7 +84,7 @@ func TestDocumentsAdd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("ARAN_KEY", "aran_test_key")
+	t.Setenv("ARAN_CLIENT_KEY", "aran_test_key")
 	run := func(args ...string) (string, string, error) {
 		var out, errs bytes.Buffer
 		err := documents(t.Context(), terminal{strings.NewReader("{\"text\":\"from a pipe\"}\n"), &out, &errs}, append([]string{"add", "--url", server.URL, "docs"}, args...))

@@ -94,7 +94,7 @@ func TestDocumentsAdd(t *testing.T) {
 	if err == nil || !strings.HasPrefix(out, "4 stored, 0 there already, 0 duplicates, 2 failed, 1 files of other formats") {
 		t.Errorf("%s %s %v", out, errs, err)
 	}
-	for _, want := range []string{"bad.pdf: There is no text in the file.", "more.jsonl:3", "indexed"} {
+	for _, want := range []string{"bad.pdf: There is no text in the file.", "more.jsonl:4: text is missing", "indexed"} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("%q is not said: %s", want, errs)
 		}

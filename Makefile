@@ -77,7 +77,6 @@ SWAPS ?= 100
 bench-swap: ## versions of models swapped under load, a third of them broken: what callers saw
 	@go test -tags $(TAGS) -count 1 -timeout 60m -v -run TestSwapsUnderLoad ./service/infer -swaps $(SWAPS) -hold 200ms -pace 10ms
 
-bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
 bench-vector: ## nearest neighbours: the embedded index beside faiss and hnswlib, one thread, in turns; then pgvector. CORPUS=a BEIR folder for vectors of real text, MILLION=1 for a million of them
 	@test -x .cache/vectorbench/bin/python || (python3 -m venv .cache/vectorbench && .cache/vectorbench/bin/pip install --quiet numpy faiss-cpu hnswlib)
 	@go run ./test/bench/vector/data .cache/vector$(if $(CORPUS),text,drawn) $(CORPUS)

@@ -361,17 +361,17 @@ func (s *Service) model(m *registry.Model) Model {
 	}
 	versions, percent, phase := sm.versions()
 	v := versions[0]
-	out.Version, out.Title, out.Digest, out.Licence, out.Dim, out.Context, out.Phase = v.Version, v.Title, v.Digest, v.Licence, v.Dim, v.Manifest.Context, phase
+	out.Version, out.Title, out.Digest, out.Licence, out.Dim, out.Context, out.Phase = v.Version, v.Title, v.Digest, v.Licence, v.Dim, v.Context, phase
 	if s.cfg.Context > 0 && v.Engine == registry.LlamaCpp {
 		out.Context = s.cfg.Context
 	}
 	out.Status = s.status(v, m)
 	for i, v := range versions {
 		one := ModelVersion{Version: v.Version, Digest: v.Digest, Dim: v.Dim, Status: s.status(v, m), Active: i == 0}
-		switch {
-		case i == 0:
+		switch i {
+		case 0:
 			one.Percent = 100 - percent
-		case i == 1:
+		case 1: // the next one, if there is one
 			one.Percent = percent
 		}
 		out.Versions = append(out.Versions, one)

@@ -189,12 +189,12 @@ func (w *world) status(name string) string {
 
 func waitFor(t *testing.T, what string, there func() bool) {
 	t.Helper()
-	waitLong(t, 20*time.Second, what, there)
+	waitLong(t, 20*time.Second, 5*time.Millisecond, what, there)
 }
 
-func waitLong(t *testing.T, most time.Duration, what string, there func() bool) {
+func waitLong(t *testing.T, most, each time.Duration, what string, there func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(each)
 	defer tick.Stop()
 	end := time.After(most)
 	for !there() {

@@ -248,7 +248,7 @@ func TestPgvectorIsRefusedOnAFile(t *testing.T) {
 	}
 	cfg := search.Default()
 	cfg.Vectors = "elsewhere"
-	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "memory or pgvector") {
+	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "memory, pgvector") {
 		t.Errorf("an unknown place: %v", err)
 	}
 }

@@ -241,7 +241,7 @@ func (r *Rollout) breach() (reason, detail string) {
 	return "", ""
 }
 
-func (p *Plan) slow(before, after time.Duration) bool {
+func (p Plan) slow(before, after time.Duration) bool {
 	return float64(after) > p.MaxSlowdown*float64(before) && after-before > p.Slack
 }
 

@@ -33,6 +33,9 @@ func good(r *split.Rollout, n int) {
 	}
 }
 
+// pass lets time pass in a bubble of synctest.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestAGoodTargetTakesOverStepByStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, plan)
@@ -41,7 +44,7 @@ func TestAGoodTargetTakesOverStepByStep(t *testing.T) {
 				t.Fatalf("at %d %%, want %d", got, percent)
 			}
 			good(r, 19)
-			time.Sleep(2 * time.Minute)
+			pass(2 * time.Minute)
 			if d := r.Decide(time.Now()); d.Verdict != split.Wait || r.Lacking() != 1 {
 				t.Fatalf("with too few calls: %+v, lacking %d", d, r.Lacking())
 			}
@@ -64,11 +67,11 @@ func TestAStepIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, plan)
 		good(r, 1000)
-		time.Sleep(59 * time.Second)
+		pass(59 * time.Second)
 		if d := r.Decide(time.Now()); d.Verdict != split.Wait || d.Percent != 1 {
 			t.Errorf("before its time: %+v", d)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if d := r.Decide(time.Now()); d.Verdict != split.Next || d.Percent != 10 {
 			t.Errorf("at its time: %+v", d)
 		}
@@ -104,7 +107,7 @@ func TestABadTargetGoesBack(t *testing.T) {
 				r.Gate(.3)
 			}
 		}},
-		{"nobody calls", split.ReasonPatience, func(*split.Rollout) { time.Sleep(time.Hour) }},
+		{"nobody calls", split.ReasonPatience, func(*split.Rollout) { pass(time.Hour) }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := start(t, plan)
@@ -114,7 +117,7 @@ func TestABadTargetGoesBack(t *testing.T) {
 				t.Errorf("%s: %+v, want %s", c.name, d, c.want)
 			}
 			good(r, 100)
-			time.Sleep(time.Hour)
+			pass(time.Hour)
 			if again := r.Decide(time.Now()); again != d || r.Percent() != 0 {
 				t.Errorf("%s: it came back: %+v", c.name, again)
 			}
@@ -166,7 +169,7 @@ func TestCountsAreOfTheirStep(t *testing.T) {
 		r := start(t, plan)
 		good(r, 20)
 		r.Count(split.After, 0, true)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if d := r.Decide(time.Now()); d.Verdict != split.Next {
 			t.Fatalf("%+v", d)
 		}

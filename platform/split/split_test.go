@@ -158,8 +158,8 @@ func TestConcurrentPicksAgree(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for _, key := range keys(200) {
-				if s.Pick(key) != s.Pick(key) {
-					t.Errorf("%s has two targets", key)
+				if a, b := s.Pick(key), s.Pick(key); a != b {
+					t.Errorf("%s has two targets, %s and %s", key, a, b)
 				}
 			}
 		})

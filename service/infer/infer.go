@@ -92,6 +92,7 @@ type Service struct {
 
 	mu     sync.RWMutex
 	served map[string]*served
+	away   []*away // on servers of others; never changed
 
 	encode        func(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	encoderDigest string
@@ -143,6 +144,9 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 		cfg: cfg, d: d, registry: reg, telemetry: t, served: map[string]*served{}, id: store.NewEventID(), self: program(), encode: encode, encoderDigest: digest, firstLook: firstLook, watchEach: watchEvery,
 		public: rpc.NewPublic(d.Server, "Models"),
 	}
+	if err := s.newAway(); err != nil {
+		return nil, err
+	}
 	if err := s.openHeads(); err != nil {
 		return nil, fmt.Errorf("built-in head: %w", err)
 	}
@@ -168,6 +172,9 @@ func (s *Service) Start(ctx context.Context) error {
 		if err := s.serve(ctx, name); err != nil {
 			return err
 		}
+	}
+	for _, a := range s.away {
+		s.done.Go(func() { a.watch(s.life) })
 	}
 	s.done.Go(func() {
 		if err := s.registry.Watch(s.life, s.watchEach, s.noticed); err != nil && s.life.Err() == nil {
@@ -313,15 +320,23 @@ func (s *Service) Models(ctx context.Context) ([]Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Model, len(list))
+	out := make([]Model, 0, len(list)+len(s.away))
 	for i := range list {
-		out[i] = s.model(&list[i])
+		out = append(out, s.model(&list[i]))
+	}
+	for _, a := range s.away {
+		out = append(out, a.model())
 	}
 	return out, nil
 }
 
 // Model returns one, or fault.Missing `model_not_found`.
 func (s *Service) Model(ctx context.Context, name string) (Model, error) {
+	for _, a := range s.away {
+		if a.cfg.Name == name {
+			return a.model(), nil
+		}
+	}
 	m, err := s.registry.Model(ctx, name)
 	if err != nil {
 		return Model{}, err
@@ -346,17 +361,17 @@ func (s *Service) model(m *registry.Model) Model {
 	}
 	versions, percent, phase := sm.versions()
 	v := versions[0]
-	out.Version, out.Title, out.Digest, out.Licence, out.Dim, out.Context, out.Phase = v.Version, v.Title, v.Digest, v.Licence, v.Dim, v.Manifest.Context, phase
+	out.Version, out.Title, out.Digest, out.Licence, out.Dim, out.Context, out.Phase = v.Version, v.Title, v.Digest, v.Licence, v.Dim, v.Context, phase
 	if s.cfg.Context > 0 && v.Engine == registry.LlamaCpp {
 		out.Context = s.cfg.Context
 	}
 	out.Status = s.status(v, m)
 	for i, v := range versions {
 		one := ModelVersion{Version: v.Version, Digest: v.Digest, Dim: v.Dim, Status: s.status(v, m), Active: i == 0}
-		switch {
-		case i == 0:
+		switch i {
+		case 0:
 			one.Percent = 100 - percent
-		case i == 1:
+		case 1: // the next one, if there is one
 			one.Percent = percent
 		}
 		out.Versions = append(out.Versions, one)

@@ -189,12 +189,12 @@ func (w *world) status(name string) string {
 
 func waitFor(t *testing.T, what string, there func() bool) {
 	t.Helper()
-	waitLong(t, 20*time.Second, what, there)
+	waitLong(t, 20*time.Second, 5*time.Millisecond, what, there)
 }
 
-func waitLong(t *testing.T, most time.Duration, what string, there func() bool) {
+func waitLong(t *testing.T, most, each time.Duration, what string, there func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(each)
 	defer tick.Stop()
 	end := time.After(most)
 	for !there() {
@@ -377,7 +377,7 @@ func TestModelsOverREST(t *testing.T) {
 	var list struct{ Models []modelBody }
 	a := w.authority.Gateway(w.s.Public(), "infer", &id, "GET", "/api/v1/models", nil)
 	a.JSON(t, &list)
-	if a.Status != 200 || len(list.Models) != 3 || list.Models[0].Name != "all-minilm-l6-v2" || list.Models[0].Status != Ready || list.Models[0].Digest != "encoder-digest" {
+	if a.Status != 200 || len(list.Models) != 4 || list.Models[0].Name != "all-minilm-l6-v2" || list.Models[0].Status != Ready || list.Models[0].Digest != "encoder-digest" {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	var one modelBody

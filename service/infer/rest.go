@@ -23,16 +23,16 @@ func (s *Service) routes() {
 	manage := rpc.Access{Scope: auth.ScopeModelsWrite}
 	rpc.Register(s.public, huma.Operation{
 		OperationID: "useModel", Method: http.MethodPost, Path: "/api/v1/models/{name}/use", Summary: "Serve another version of a model, step by step, for the whole platform",
-		DefaultStatus: http.StatusAccepted, Errors: changeErrors,
+		DefaultStatus: http.StatusAccepted, Errors: changeErrors(),
 	}, manage, s.postUse)
 	rpc.Register(s.public, huma.Operation{
 		OperationID: "rollbackModel", Method: http.MethodPost, Path: "/api/v1/models/{name}/rollback", Summary: "Serve the former version of a model again; a rollout under way goes back at once",
-		DefaultStatus: http.StatusAccepted, Errors: changeErrors,
+		DefaultStatus: http.StatusAccepted, Errors: changeErrors(),
 	}, manage, s.postRollback)
 }
 
-var changeErrors = []int{
-	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
+func changeErrors() []int {
+	return []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
 }
 
 type modelBody struct {
@@ -122,6 +122,9 @@ func (s *Service) detail(ctx context.Context, name string) (*modelOut, error) {
 	m, err := s.Model(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if s.elsewhere(name, "", m.Kind) != nil {
+		return &modelOut{modelDetail{modelBody: show(m), Versions: []versionBody{}, Rollouts: []rolloutBody{}}}, nil
 	}
 	all, err := s.registry.Versions(ctx, name)
 	if err != nil {

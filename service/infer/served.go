@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -144,11 +145,8 @@ func (t *turn) count(ctx context.Context, err error) {
 	if t.trial {
 		side = split.After
 	}
-	switch fault.KindOf(err) {
-	case fault.Exhausted, fault.Canceled, fault.Invalid, fault.TooLarge:
-		if err != nil {
-			return
-		}
+	if err != nil && slices.Contains([]fault.Kind{fault.Exhausted, fault.Canceled, fault.Invalid, fault.TooLarge}, fault.KindOf(err)) {
+		return
 	}
 	t.roll.Count(side, time.Since(t.begin), err != nil)
 }

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"aran/platform/fault"
 	"aran/platform/split"
 	"aran/service/infer/child"
-	"aran/service/infer/minilm"
 	"aran/service/infer/registry"
 )
 
@@ -65,7 +63,7 @@ func (m *served) drive(ctx context.Context) {
 }
 
 // tend records that a model is missing, and loads one that is there.
-func (m *served) tend(ctx context.Context, first bool) { //nolint:revive // whether the service has just started
+func (m *served) tend(ctx context.Context, first bool) {
 	v := m.current()
 	if v.child == nil {
 		m.s.note(ctx, v.event(v.status()))
@@ -170,93 +168,6 @@ func (s *Service) usable(ctx context.Context, v *version) (bool, error) {
 		return false, nil
 	}
 	return err == nil && m.Status == registry.Installed && m.Digest == v.Digest, err
-}
-
-// align puts the registry's choice back to what serves: it is older than the decision that the version does not.
-func (m *served) align(ctx context.Context, st registry.State) error {
-	if m.aligned == st.Serial {
-		return nil // it was tried
-	}
-	m.aligned = st.Serial
-	_, err := m.s.registry.Use(ctx, m.name, m.current().Version, registry.Change{By: eventActor, Why: "this version was decided to serve"})
-	if err != nil {
-		return fmt.Errorf("put the choice back: %w", err)
-	}
-	return nil
-}
-
-// adopt makes the version active that another process decided on.
-func (m *served) adopt(ctx context.Context, row *servingRow) error {
-	active := m.current()
-	if row == nil || row.version == active.Version && row.digest == active.Digest {
-		m.drop() // of a rollout that another process ended
-		return nil
-	}
-	if row.version == active.Version && active.Engine == registry.Builtin { // a newer program brings its own
-		row.digest = active.Digest
-		return keepServing(ctx, m.s.d.DB, m.name, active, row.decided)
-	}
-	m.mu.Lock()
-	next := m.next
-	m.mu.Unlock()
-	if next != nil && next.Version == row.version && next.Digest == row.digest {
-		m.promote()
-		return nil
-	}
-	found, err := m.s.registry.Model(ctx, m.name+"@"+row.version)
-	if err != nil || found.Status != registry.Installed || found.Digest != row.digest {
-		return nil //nolint:nilerr // it is not here: what serves goes on
-	}
-	return m.swapIn(&found)
-}
-
-// replace makes a version active without a rollout.
-func (m *served) replace(ctx context.Context, want *registry.Model) error {
-	if err := m.swapIn(want); err != nil {
-		return err
-	}
-	return keepServing(ctx, m.s.d.DB, m.name, m.current(), time.Now())
-}
-
-func (m *served) swapIn(found *registry.Model) error {
-	m.mu.Lock()
-	if m.next != nil {
-		m.mu.Unlock()
-		m.drop()
-		m.mu.Lock()
-	}
-	m.next = m.s.open(found)
-	m.mu.Unlock()
-	m.promote()
-	return nil
-}
-
-// follow takes part in a rollout that another process judges.
-func (m *served) follow(ctx context.Context, r *rolloutRow) error {
-	m.mu.Lock()
-	next := m.next
-	m.mu.Unlock()
-	if next != nil && (next.Version != r.to.Version || next.Digest != r.to.Digest) {
-		m.drop()
-		next = nil
-	}
-	if next == nil {
-		found, err := m.s.registry.Model(ctx, m.name+"@"+r.to.Version)
-		if err != nil || found.Digest != r.to.Digest || found.Status != registry.Installed {
-			return nil //nolint:nilerr // it is not here: what serves goes on
-		}
-		m.mu.Lock()
-		m.next = m.s.open(&found)
-		next = m.next
-		m.mu.Unlock()
-		if next.child != nil {
-			next.child.Wake()
-		}
-	}
-	if r.phase != phaseShifting || next.status() != Ready {
-		return m.shift(0, r.phase)
-	}
-	return m.shift(r.percent, r.phase)
 }
 
 // rollout puts a version beside the active one, tries it, and lets it take over step by step or goes back.
@@ -404,7 +315,7 @@ func (m *served) watch(ctx context.Context, row *rolloutRow, next *version, t *t
 		}
 		for range probesAtOnce {
 			late := time.Since(since) >= hold/2
-			if !(late && roll.Lacking() > 0) && !(m.kind == registry.Embed && pairs < m.s.cfg.RolloutSample) {
+			if (!late || roll.Lacking() == 0) && (m.kind != registry.Embed || pairs >= m.s.cfg.RolloutSample) {
 				break
 			}
 			m.probe(ctx, t, roll)
@@ -421,6 +332,7 @@ func (m *served) watch(ctx context.Context, row *rolloutRow, next *version, t *t
 			if err := m.enter(ctx, row, phaseShifting, d.Percent); err != nil {
 				return err
 			}
+		case split.Wait:
 		}
 		if time.Since(beat) >= beatEvery {
 			beat = time.Now()
@@ -536,58 +448,4 @@ func (s *Service) retire(v *version, patience time.Duration) {
 			s.d.Log.LogAttrs(ctx, slog.LevelWarn, "process of a model did not end", slog.String("model", v.Name), slog.String("version", v.Version), slog.String("error", err.Error()))
 		}
 	})
-}
-
-// mirror repeats what the active version answered on the next one, beside the call, one at a time: nobody waits for
-// it and nobody gets it. Where both make the same vectors they are compared.
-func (t *turn) mirror(texts []string, query bool, vectors []minilm.Embedding) {
-	m := t.m
-	m.mu.Lock()
-	next, roll, same := m.next, m.roll, m.same
-	if t.trial || t.roll == nil || roll == nil || next == nil || t.v != m.active {
-		m.mu.Unlock()
-		return
-	}
-	select {
-	case m.shadow <- struct{}{}:
-	default:
-		m.mu.Unlock()
-		return
-	}
-	next.users.Add(1)
-	m.mu.Unlock()
-	n := min(len(texts), mirroredTexts)
-	texts, vectors = slices.Clone(texts[:n]), slices.Clone(vectors[:n])
-	m.s.done.Go(func() {
-		defer func() {
-			next.users.Add(-1)
-			<-m.shadow
-		}()
-		ctx, cancel := context.WithTimeout(m.s.life, mirrorTimeout)
-		defer cancel()
-		begin := time.Now()
-		out, err := next.encode(ctx, texts, query)
-		after := time.Since(begin)
-		if m.s.life.Err() != nil || !m.trying(next) {
-			return
-		}
-		roll.Count(split.After, after, err != nil)
-		if err != nil {
-			return
-		}
-		for i := 0; same && i < len(out); i++ {
-			roll.Gate(cosine(vectors[i].Vector, out[i].Vector))
-		}
-	})
-}
-
-// cosine of vectors of unit length; 0 when they do not fit.
-func cosine(a, b []float32) (sum float64) {
-	if len(a) != len(b) {
-		return 0
-	}
-	for i := range a {
-		sum += float64(a[i]) * float64(b[i])
-	}
-	return sum
 }

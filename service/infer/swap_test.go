@@ -32,7 +32,7 @@ import (
 
 var (
 	swaps = flag.Int("swaps", 20, "how often TestSwapsUnderLoad changes a version")
-	pace  = flag.Duration("pace", 60*time.Millisecond, "how long each of its eight callers waits between two calls")
+	pace  = flag.Duration("pace", 80*time.Millisecond, "how long each of its eight callers waits between two calls")
 	hold  = flag.Duration("hold", 40*time.Millisecond, "how long it holds each step")
 )
 
@@ -118,7 +118,7 @@ func (f *fleet) use(name, version string) {
 // settled waits for the end of the model's rollout to a version and returns it.
 func (f *fleet) settled(name, version string) (out rolloutRow) {
 	f.t.Helper()
-	waitLong(f.t, 2*time.Minute, "the end of the rollout to "+name+"@"+version, func() bool {
+	waitLong(f.t, 2*time.Minute, 40*time.Millisecond, "the end of the rollout to "+name+"@"+version, func() bool {
 		list, err := rollouts(f.t.Context(), f.db, name, 1)
 		if err != nil {
 			f.t.Fatal(err)
@@ -140,8 +140,8 @@ func (f *fleet) as(tenant, user string) inferv1connect.InferServiceClient {
 	return inferv1connect.NewInferServiceClient(h, "http://infer", rpc.ClientOptions("infer", f.authority.Source("chat", id))...)
 }
 
-func (f *fleet) embed(text, digest string) (*inferv1.EmbedResponse, error) {
-	return f.as("t1", "1").Embed(f.t.Context(), &inferv1.EmbedRequest{Model: words, Texts: []string{text}, Digest: digest})
+func (f *fleet) embed(digest string) (*inferv1.EmbedResponse, error) {
+	return f.as("t1", "1").Embed(f.t.Context(), &inferv1.EmbedRequest{Model: words, Texts: []string{"a"}, Digest: digest})
 }
 
 // breakage is a way in which a version is bad, and the reasons for which it may go back.
@@ -174,7 +174,7 @@ func breakages() []breakage {
 
 func TestGoodVersionTakesOver(t *testing.T) {
 	f := newFleet(t, nil)
-	first, err := f.embed("a", "")
+	first, err := f.embed("")
 	if err != nil || first.GetVersion() != "1" {
 		t.Fatalf("%v, %v", first, err)
 	}
@@ -184,7 +184,7 @@ func TestGoodVersionTakesOver(t *testing.T) {
 	if r.phase != phaseDone || r.percent != 100 || r.actor != "user:op" || r.from.Version != "1" {
 		t.Fatalf("%+v", r)
 	}
-	second, err := f.embed("a", "")
+	second, err := f.embed("")
 	if err != nil || second.GetVersion() != "2" || second.GetDigest() == first.GetDigest() {
 		t.Errorf("%v, %v", second, err)
 	}
@@ -200,7 +200,7 @@ func TestGoodVersionTakesOver(t *testing.T) {
 	}
 
 	// Who compares with vectors of the old version still gets it.
-	old, err := f.embed("a", first.GetDigest())
+	old, err := f.embed(first.GetDigest())
 	if err != nil || old.GetVersion() != "1" || old.GetDigest() != first.GetDigest() {
 		t.Errorf("pinned: %v, %v", old, err)
 	}
@@ -213,7 +213,7 @@ func TestGoodVersionTakesOver(t *testing.T) {
 			t.Errorf("%v", m)
 		}
 	}
-	if _, err := f.embed("a", strings.Repeat("0", 64)); fault.From(err) == nil || fault.From(err).Code != "digest_not_served" {
+	if _, err := f.embed(strings.Repeat("0", 64)); fault.From(err) == nil || fault.From(err).Code != "digest_not_served" {
 		t.Errorf("an unknown digest: %v", err)
 	}
 }
@@ -250,7 +250,7 @@ func TestBadVersionsGoBack(t *testing.T) {
 			t.Errorf("%s: %s serves, %v", b.name, m.Version, err)
 		}
 	}
-	if e, err := f.embed("a", ""); err != nil || e.GetVersion() != "1" {
+	if e, err := f.embed(""); err != nil || e.GetVersion() != "1" {
 		t.Errorf("%v, %v", e, err)
 	}
 	if err := f.s.Rollback(t.Context(), identity(), words, "", ""); fault.From(err) == nil || fault.From(err).Code != "former_went_back" {
@@ -612,7 +612,7 @@ func TestEncoderRunsInAProcessOfItsOwn(t *testing.T) {
 // A process that ends takes calls with it, and only those; then it is back.
 func TestEncoderProcessIsStartedAgain(t *testing.T) {
 	f := newFleet(t, nil)
-	if _, err := f.embed("a", ""); err != nil {
+	if _, err := f.embed(""); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := f.s.lookup(words).current().child.Acquire(t.Context())
@@ -622,9 +622,9 @@ func TestEncoderProcessIsStartedAgain(t *testing.T) {
 	lease.Kill()
 	lease.Release()
 	waitFor(t, "the end", func() bool { m, err := f.s.Model(t.Context(), words); return err == nil && m.Status != Ready })
-	_, err = f.embed("a", "")
+	_, err = f.embed("")
 	if c := fault.From(err); err != nil && (c == nil || c.Kind != fault.Unavailable || c.RetryAfter <= 0) {
 		t.Errorf("meanwhile: %v; want Unavailable with RetryAfter", err)
 	}
-	waitFor(t, "the restart", func() bool { _, err := f.embed("a", ""); return err == nil })
+	waitFor(t, "the restart", func() bool { _, err := f.embed(""); return err == nil })
 }

@@ -41,15 +41,15 @@ type version struct {
 // open makes a version that is not running yet. A child's process starts at the first call, or when it is woken.
 func (s *Service) open(m *registry.Model) *version {
 	v := &version{Model: *m, s: s}
-	switch {
-	case m.Engine == registry.LlamaCpp:
+	switch m.Engine {
+	case registry.LlamaCpp:
 		v.gate = queue.NewGate(queue.Options{
 			What: "questions are asked", AtOnce: 1, Calls: s.cfg.GenerateQueue, Wait: s.cfg.GenerateWait, Refused: s.refusals("chat"),
 		})
 		v.child = s.newChild(v, s.cfg.engine(), s.cfg.Nice, s.cfg.IdleStop)
-	case m.Engine == registry.Encoder:
+	case registry.Encoder:
 		v.child = s.newChild(v, s.self, 0, 0)
-	case m.Engine == registry.Builtin:
+	case registry.Builtin:
 		v.Digest = s.encoderDigest
 		if s.ownProcess() {
 			v.child = s.newChild(v, s.self, 0, 0)

@@ -55,6 +55,19 @@ func story() []func(w *world, me *auth.Identity) {
 			w.put(me, "brief", map[string]any{"id": "x", "text": long})
 			w.want(204, w.call(me, "DELETE", "/api/v1/collections/brief", nil))
 		},
+		func(w *world, me *auth.Identity) { // text out of a file
+			w.want(202, w.upload(me, "page.html", "text/html", []byte("<p>page "+long+"</p>"), map[string]string{"id": "page"}))
+			w.settled(me, "docs", "page")
+		},
+		func(w *world, me *auth.Identity) { // over to another encoder, and a document meanwhile
+			w.want(200, w.call(me, "PATCH", "/api/v1/collections/docs", map[string]any{"model": "other-words"}))
+			w.put(me, "docs", map[string]any{"id": "meanwhile", "text": "meanwhile " + long})
+			w.eventually("it went over", func() bool {
+				var c struct{ Encoder string }
+				w.want(200, w.call(me, "GET", "/api/v1/collections/docs", nil)).JSON(w.t, &c)
+				return c.Encoder == "other-words" && w.rows("search_vector_beside") == 0
+			})
+		},
 		func(w *world, me *auth.Identity) {
 			w.eventually("the trash is empty", func() bool { return w.rows("search_trash") == 0 })
 		},
@@ -125,9 +138,9 @@ func sound(t *testing.T, dir string) {
 	w := openAt(t, dir, newEncoder(), &judge{}, withPack(book(t, "encoder-one", "The handbook.")))
 	defer w.close()
 	me := person("acme", "user:ann")
-	for doc, want := range map[string]string{"a": "second", "late": "better", "bad": ""} {
+	for doc, want := range map[string]string{"a": "second", "late": "better", "bad": "", "page": "page", "meanwhile": "meanwhile"} {
 		got := w.settled(me, "docs", doc)
-		f := w.search(me, "docs", map[string]any{"query": "first second better instructions", "limit": 100})
+		f := w.search(me, "docs", map[string]any{"query": "first second better instructions page meanwhile", "limit": 100})
 		n := 0
 		for _, h := range f.Hits {
 			if h.Document == doc {
@@ -161,7 +174,19 @@ func sound(t *testing.T, dir string) {
 			t.Errorf("%d passages have no vector", n)
 		}
 	}
-	if n := w.rows("search_edition WHERE id NOT IN (SELECT latest FROM search_document)"); n != 0 {
+	if n := w.rows("search_vector_beside"); n != 0 {
+		t.Errorf("%d parts have vectors of two encoders", n)
+	}
+	if n := w.rows("search_document d JOIN search_edition e ON e.id = d.edition JOIN search_collection c ON c.id = d.collection WHERE e.encoder <> c.encoder"); n != 0 {
+		t.Errorf("%d documents have vectors that their collection does not go by", n)
+	}
+	if n := w.rows("search_reembedding WHERE state <> 'done' OR done <> total"); n != 0 {
+		t.Errorf("%d re-embeddings are not done", n)
+	}
+	if n := w.rows("search_outbox WHERE type = '" + search.ReembeddingEnded + "'"); n != 1 {
+		t.Errorf("the end of the re-embedding was announced %d times", n)
+	}
+	if n := w.rows("search_edition WHERE id NOT IN (SELECT latest FROM search_document) AND id NOT IN (SELECT edition FROM search_version)"); n != 0 {
 		t.Errorf("%d texts belong to nothing", n)
 	}
 	if n := w.rows(`search_collection c WHERE passages <> (SELECT COALESCE(SUM(e.passages), 0) FROM search_edition e JOIN search_document d ON d.edition = e.id WHERE d.collection = c.id)

@@ -169,7 +169,7 @@ func (e *engine) chat(w http.ResponseWriter, r *http.Request) {
 	}
 	text := in.Messages[len(in.Messages)-1].Content
 	n := int(e.asked.Add(1))
-	time.Sleep(time.Duration(e.nature.Slow) * time.Millisecond)
+	<-time.After(time.Duration(e.nature.Slow) * time.Millisecond)
 	if e.nature.Dies > 0 && n >= e.nature.Dies {
 		os.Exit(3)
 	}

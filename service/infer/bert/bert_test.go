@@ -10,7 +10,7 @@ import (
 )
 
 // tiny is a model of one layer with random weights, packed or plain; both hold the same numbers.
-func tiny(rnd *rand.Rand, plain bool) *Model {
+func tiny(rnd *rand.Rand, plain bool) *Model { //nolint:revive // two forms of the same
 	matrix := func(in, out int) Matrix {
 		b := make([]byte, out/cols*in*PanelRow)
 		for i := range b {

@@ -23,7 +23,7 @@ import (
 )
 
 // topics are texts to train a head with, and others to ask it about.
-var topics = []struct{ label, text, asked string }{ //nolint:gochecknoglobals // a table
+var topics = []struct{ label, text, asked string }{
 	{"kitchen", "Whisk the eggs and fold in the flour.", "Simmer the soup for an hour and add salt."},
 	{"kitchen", "Roast the chicken at 200 degrees with garlic.", "How long do I bake a loaf of bread?"},
 	{"kitchen", "A pinch of sugar softens the tomato sauce.", "Chop the onions finely."},

@@ -10,7 +10,7 @@ import (
 )
 
 // tiny is a model of one layer with random weights, packed or plain; both hold the same numbers.
-func tiny(rnd *rand.Rand, plain bool) *Model {
+func tiny(rnd *rand.Rand, plain bool) *Model { //nolint:revive // two forms of the same
 	matrix := func(in, out int) Matrix {
 		b := make([]byte, out/cols*in*PanelRow)
 		for i := range b {
@@ -51,7 +51,7 @@ func means(t *testing.T, m *Model, k Kernel, texts [][]int32) [][]float32 {
 }
 
 func TestPlainAndPackedWeightsGiveTheSame(t *testing.T) {
-	texts := [][]int32{{1, 2, 3}, {4}, {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}, slices.Repeat([]int32{21, 22}, 32)}
+	texts := [][]int32{{1, 2, 3}, {4}, {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}}
 	want := means(t, tiny(rand.New(rand.NewPCG(1, 1)), true), portable(), texts)
 	for _, k := range Kernels() {
 		for _, plain := range []bool{false, true} {

@@ -2,6 +2,7 @@ package e5
 
 import (
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"aran/service/infer/minilm"
@@ -73,9 +74,9 @@ func (l *lattice) flush() bool {
 	for e := n; e > 0; e = l.steps[e].from {
 		l.back = append(l.back, e)
 	}
-	for i := len(l.back) - 1; i >= 0; i-- {
-		s := l.steps[l.back[i]]
-		if !l.yield(minilm.Token{ID: s.id, Start: l.places[s.from].start, End: l.places[l.back[i]-1].end}) {
+	for _, e := range slices.Backward(l.back) {
+		s := l.steps[e]
+		if !l.yield(minilm.Token{ID: s.id, Start: l.places[s.from].start, End: l.places[e-1].end}) {
 			return false
 		}
 	}

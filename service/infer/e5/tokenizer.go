@@ -59,7 +59,7 @@ func (t *Tokenizer) readPieces(pieces, starts, scores string, n int) error {
 			return fmt.Errorf("piece %d has the score %v", id, s)
 		}
 		t.scores[id], lowest = s, min(lowest, s)
-		p := t.piece(int32(id)) //nolint:gosec // below 2¹⁸
+		p := t.piece(int32(id))
 		if p == "" || len(p) > maxPiece || !utf8.ValidString(p) {
 			return fmt.Errorf("piece %d has %d bytes, or is no text", id, len(p))
 		}
@@ -74,7 +74,7 @@ func (t *Tokenizer) readPieces(pieces, starts, scores string, n int) error {
 			}
 			at = (at + 1) % len(t.slots)
 		}
-		t.slots[at] = int32(id) + 1 //nolint:gosec // below 2¹⁸
+		t.slots[at] = int32(id) + 1
 	}
 	t.unseen = lowest - unknownScore
 	return nil
@@ -97,7 +97,7 @@ func hash(s string) uint64 {
 }
 
 func slot(h uint64) int {
-	return int(bits.RotateLeft64(h*0x9e3779b97f4a7c15, slotBits) & (1<<slotBits - 1)) //nolint:gosec // 19 bits
+	return int(bits.RotateLeft64(h*0x9e3779b97f4a7c15, slotBits) & (1<<slotBits - 1))
 }
 
 // find returns the id of a piece with this hash, or -1. Markers are no pieces of text.

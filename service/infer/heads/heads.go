@@ -98,7 +98,7 @@ func Parse(b []byte) (*Head, error) {
 		return nil, fmt.Errorf("a file of %d bytes is no head", len(b))
 	}
 	size := binary.LittleEndian.Uint64(b)
-	if size > maxHeader || size > uint64(len(b)-8) {
+	if size > maxHeader || size > uint64(len(b)-8) { //nolint:gosec // there are 8 at least
 		return nil, errors.New("the header is cut off, or no safetensors header")
 	}
 	var header map[string]json.RawMessage

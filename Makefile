@@ -66,6 +66,9 @@ bench-spine: build ## start, memory, CPU, size, stop, added latency
 bench-embed: ## the encoder: texts per CPU-second
 	@go test -run '^$$' -bench . -benchtime 2s ./service/infer/minilm
 
+bench-batch: ## the queue before the encoder: throughput and p99 at 50, 90 and 120 % load, beside a plain queue
+	@go test -run '^$$' -bench Batch -benchtime 1x -timeout 10m ./test/bench/batch
+
 bench-shapes: build ## the same load on one process, two replicas and nine services; what a hop costs
 	@go test -tags $(TAGS) -run '^$$' -bench Shapes -benchtime 1x -timeout 30m ./test/bench/shapes
 

@@ -246,7 +246,7 @@ func buildSearch(ctx context.Context, p *parts) (instance, error) {
 		DB: db, Bus: conn, Sagas: sagas, Server: p.server, Log: p.log,
 		Guard: guardv1connect.NewGuardServiceClient(p.client("guard"), address("guard"), rpc.ClientOptions("guard", source)...),
 		Infer: inferv1connect.NewInferServiceClient(p.client("infer"), address("infer"), rpc.ClientOptions("infer", source)...),
-		Count: encoder.Tokenizer().Count, Packs: [][]byte{handbook.Pack()},
+		Count: encoder.Tokenizer().Count, Packs: [][]byte{handbook.Pack()}, Dir: filepath.Join(p.dir, "vectors"), Cache: filepath.Join(p.dir, "search-pdf"),
 	})
 	if err != nil {
 		return instance{}, err

@@ -22,6 +22,8 @@ type service struct {
 	calls []string
 	// fronts says that it reaches every Public handler: only the gateway does.
 	fronts bool
+	// works names its work subscriptions: nobody else may touch them at the bus.
+	works []string
 	// stores says that it has a database of its own.
 	stores bool
 	// singleton: at most one replica works at a time.
@@ -43,11 +45,11 @@ const identity = "user"
 func table() []service {
 	return []service{
 		{name: identity, stores: true, build: buildUser},
-		{name: "audit", stores: true, build: buildAudit},
-		{name: "notify", stores: true, build: buildNotify},
+		{name: "audit", works: []string{"log"}, stores: true, build: buildAudit},
+		{name: "notify", works: []string{"webhooks"}, stores: true, build: buildNotify},
 		{name: "infer", stores: true, build: buildInfer},
 		{name: "guard", stores: true, calls: []string{"infer"}, build: buildGuard},
-		{name: "search", stores: true, calls: []string{"guard", "infer"}, build: buildSearch},
+		{name: "search", works: []string{"ingest"}, stores: true, calls: []string{"guard", "infer"}, build: buildSearch},
 		{name: "recommend", stores: true, build: buildRecommend},
 		{name: "chat", stores: true, calls: []string{"search", "guard", "infer"}, build: buildChat},
 		{name: "gateway", calls: []string{}, fronts: true, build: buildGateway},
@@ -98,7 +100,7 @@ func Parties(names []string) ([]secrets.Party, error) {
 		if !slices.Contains(names, s.name) {
 			continue
 		}
-		p := secrets.Party{Name: s.name, Stores: s.stores, Edge: s.fronts}
+		p := secrets.Party{Name: s.name, Stores: s.stores, Edge: s.fronts, Foreign: foreign(s.name)}
 		switch {
 		case s.name == recorder:
 			p.Roles = []bus.Role{bus.RoleRecorder}
@@ -108,6 +110,18 @@ func Parties(names []string) ([]secrets.Party, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// foreign lists the durable names of all work subscriptions but those of a service.
+func foreign(name string) (out []string) {
+	for _, s := range table() {
+		for _, w := range s.works {
+			if s.name != name {
+				out = append(out, bus.Durable(s.name, w))
+			}
+		}
+	}
+	return out
 }
 
 // callers lists who may call the Internal handler of a service.

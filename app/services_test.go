@@ -1,6 +1,10 @@
 package app
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -64,4 +68,57 @@ func TestChoose(t *testing.T) {
 			t.Errorf("choose(%v) = %q, want %q", c.names, said, c.want)
 		}
 	}
+}
+
+// What a service subscribes to by work is in the table, so that others are kept from it.
+func TestWorkSubscriptionsAreInTheTable(t *testing.T) {
+	for _, s := range table() {
+		var works []string
+		files, err := filepath.Glob(filepath.Join("..", "service", s.name, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(s.name, err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if name := workName(n); name != "" {
+					works = append(works, name)
+				}
+				return true
+			})
+		}
+		slices.Sort(works)
+		if !slices.Equal(works, slices.Sorted(slices.Values(s.works))) {
+			t.Errorf("%s subscribes to work as %v; the table says %v", s.name, works, s.works)
+		}
+	}
+}
+
+// workName is the name in a literal bus.Work; "?" when it is no constant.
+func workName(n ast.Node) string {
+	lit, ok := n.(*ast.CompositeLit)
+	if !ok {
+		return ""
+	}
+	typ, ok := lit.Type.(*ast.SelectorExpr)
+	if !ok || typ.Sel.Name != "Work" {
+		return ""
+	}
+	if pkg, ok := typ.X.(*ast.Ident); !ok || pkg.Name != "bus" {
+		return ""
+	}
+	for _, e := range lit.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok && kv.Key.(*ast.Ident).Name == "Name" { //nolint:forcetypeassert // of a struct
+			if v, ok := kv.Value.(*ast.BasicLit); ok {
+				return strings.Trim(v.Value, `"`)
+			}
+		}
+	}
+	return "?"
 }

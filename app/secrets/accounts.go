@@ -49,9 +49,9 @@ func user(b *bytes.Buffer, p Party, password string) error {
 	if err != nil {
 		return fmt.Errorf("hash the password of %s: %w", p.Name, err)
 	}
-	r := bus.RightsOf(p.Name, p.Roles...)
-	_, err = fmt.Fprintf(b, "    {user: %q, password: %q, permissions: {\n      publish: {allow: %s}\n      subscribe: {allow: %s}\n    }}\n",
-		p.Name, hash, list(r.Publish), list(r.Subscribe))
+	r := bus.RightsOf(p.Name, p.Foreign, p.Roles...)
+	_, err = fmt.Fprintf(b, "    {user: %q, password: %q, permissions: {\n      publish: {allow: %s, deny: %s}\n      subscribe: {allow: %s}\n    }}\n",
+		p.Name, hash, list(r.Publish), list(r.Deny), list(r.Subscribe))
 	return err
 }
 

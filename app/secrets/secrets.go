@@ -26,10 +26,11 @@ import (
 
 // Party is a service that gets secrets.
 type Party struct {
-	Name   string
-	Stores bool // has a database
-	Edge   bool // faces the network
-	Roles  []bus.Role
+	Name    string
+	Stores  bool // has a database
+	Edge    bool // faces the network
+	Roles   []bus.Role
+	Foreign []string // durable names at the bus that are not its own
 }
 
 // Options of Make.

@@ -3,10 +3,10 @@ package bus
 // Rights are the subjects that a service's user at a NATS server may publish to and subscribe to: enough for everything
 // that Conn and Remote do, and not more than NATS can tell apart. A service speaks in nobody else's name and hears nobody
 // else's answers. What is kept can be removed by its keepers alone: trimming the events is the recorder's, dead letters are
-// the replayer's. Every service may read every event: events hold ids and digests. NATS cannot tell the consumers of one
-// stream apart where their names are not known beforehand: a service that was taken over can take another's deliveries,
-// or delete its consumer, and so keep events from the audit log.
-type Rights struct{ Publish, Subscribe []string }
+// the replayer's. Every service may read every event: events hold ids and digests. The deliveries of a work subscription
+// are those of its service alone: NATS cannot confine a service to consumers of its own, as broadcasts make them under
+// names of chance, but it can keep it from those that are known.
+type Rights struct{ Publish, Subscribe, Deny []string } // Deny is of Publish, and goes before it
 
 // Role is what a service does at the bus besides its own events.
 type Role int
@@ -18,8 +18,11 @@ const (
 	RoleReplayer      // replays and discards dead letters
 )
 
-// RightsOf lists what a service needs.
-func RightsOf(service string, roles ...Role) Rights {
+// Durable is the name at the hub of a service's work subscription.
+func Durable(service, work string) string { return service + "_" + work }
+
+// RightsOf lists what a service needs. others are the durable names of all work subscriptions that are not its own.
+func RightsOf(service string, others []string, roles ...Role) Rights {
 	const api = "$JS.API."
 	lease := "$KV." + leaseBucket + "." + service
 	r := Rights{
@@ -35,6 +38,10 @@ func RightsOf(service string, roles ...Role) Rights {
 			lease, api + "STREAM.MSG.GET.KV_" + leaseBucket, api + "DIRECT.GET.KV_" + leaseBucket + "." + lease,
 		},
 		Subscribe: []string{inbox(service) + ".>"},
+	}
+	for _, d := range others {
+		r.Deny = append(r.Deny, api+"CONSUMER.*."+streamEvents+"."+d, api+"CONSUMER.*."+streamEvents+"."+d+".>",
+			api+"CONSUMER.DURABLE.CREATE."+streamEvents+"."+d, api+"CONSUMER.MSG.NEXT."+streamEvents+"."+d, "$JS.ACK."+streamEvents+"."+d+".>")
 	}
 	for _, role := range roles {
 		switch role {

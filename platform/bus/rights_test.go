@@ -2,6 +2,8 @@ package bus_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"aran/platform/bus"
 	"aran/platform/secret"
+	"aran/platform/store"
 )
 
 const busPassword = "only for this test"
@@ -21,9 +24,9 @@ func guarded(t *testing.T, dir string, roles map[string][]bus.Role, more ...stri
 	c := newCluster(t, dir, 1)
 	c.stop(0)
 	for service, does := range roles {
-		r := bus.RightsOf(service, does...)
+		r := bus.RightsOf(service, slices.DeleteFunc([]string{"log_all"}, func(d string) bool { return strings.HasPrefix(d, service+"_") }), does...)
 		c.options[0].Users = append(c.options[0].Users, &server.User{Username: service, Password: busPassword, Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Allow: append(r.Publish, more...)}, Subscribe: &server.SubjectPermission{Allow: r.Subscribe},
+			Publish: &server.SubjectPermission{Allow: append(r.Publish, more...), Deny: r.Deny}, Subscribe: &server.SubjectPermission{Allow: r.Subscribe},
 		}})
 	}
 	c.start(t, 0)
@@ -55,6 +58,13 @@ func TestRights(t *testing.T) {
 		must(t, err)
 		return s
 	}
+	logDB := openDB(t, dir, "log")
+	recorded := make(chan string, 8)
+	must(t, connect(t, hub, "log").Subscribe(t.Context(), bus.Work{Name: "all", Types: []string{"aran.>"}, DB: logDB, Handle: func(_ context.Context, _ *store.Tx, e bus.Event) error {
+		recorded <- e.Type
+		return nil
+	}}))
+	<-recorded
 	until(t, "the event is kept", func() bool {
 		info, err := stream("log").Info(t.Context())
 		return err == nil && info.State.Msgs == 1
@@ -78,6 +88,23 @@ func TestRights(t *testing.T) {
 			must(t, err)
 			return js.DeleteStream(ctx, "ARAN")
 		}, true},
+		{"a plain service deletes the recorder's consumer", func(ctx context.Context) error { return stream("farm").DeleteConsumer(ctx, "log_all") }, true},
+		{"a plain service changes the recorder's consumer", func(ctx context.Context) error {
+			_, err := stream("shop").CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: "log_all", FilterSubject: "aran.none.>"})
+			return err
+		}, true},
+		{"a plain service takes the recorder's deliveries", func(ctx context.Context) error {
+			_, err := as["shop"].RequestWithContext(ctx, "$JS.API.CONSUMER.MSG.NEXT.ARAN.log_all", []byte(`{"batch":1,"no_wait":true}`))
+			return err
+		}, true},
+		{"a plain service makes a consumer of its own", func(ctx context.Context) error {
+			_, err := stream("farm").CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: "farm_own", FilterSubject: "aran.shop.>"})
+			return err
+		}, false},
+		{"the recorder looks at its consumer", func(ctx context.Context) error {
+			_, err := stream("log").Consumer(ctx, "log_all")
+			return err
+		}, false},
 		{"the recorder trims", func(ctx context.Context) error { return stream("log").Purge(ctx, jetstream.WithPurgeSequence(1)) }, false},
 	} {
 		ctx, cancel := short()

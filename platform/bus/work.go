@@ -117,7 +117,7 @@ func (c *Conn) Subscribe(ctx context.Context, w Work) error {
 	if err := w.check(); err != nil {
 		return fmt.Errorf("subscribe %s of %s: %w", w.Name, c.service, err)
 	}
-	r := &consumer{Conn: c, work: w, durable: c.service + "_" + w.Name}
+	r := &consumer{Conn: c, work: w, durable: Durable(c.service, w.Name)}
 	if err := c.establish(ctx, &wish{what: r.durable, make: r.begin}); err != nil {
 		return fmt.Errorf("subscribe %s: %w", r.durable, err)
 	}

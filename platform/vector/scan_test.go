@@ -3,6 +3,7 @@ package vector
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -85,5 +86,50 @@ func BenchmarkDot384(b *testing.B) {
 				k.scan(q, r, out)
 			}
 		})
+	}
+}
+
+// Every kernel of codes against the portable one: their sums are whole numbers, so they are equal.
+func TestCodeKernelsAgree(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	want := codesPortable()
+	for _, k := range codeKernels() {
+		for stride := codeStep; stride <= 2048; stride += codeStep * (1 + rnd.IntN(4)) {
+			const n, guard = 7, 12345
+			q, codes := make([]int16, stride), make([]int8, n*stride)
+			finest := min(math.MaxInt16, (math.MaxInt32/127)/stride)
+			for i := range q {
+				q[i] = int16(rnd.IntN(2*finest+1) - finest)
+			}
+			for i := range codes {
+				codes[i] = int8(rnd.IntN(255) - 127)
+			}
+			if stride%64 == 0 { // as large as sums can be
+				for i := range q {
+					q[i] = int16(finest)
+				}
+				for i := range stride {
+					codes[i] = 127
+				}
+			}
+			a, b, c := make([]int32, n), make([]int32, n+1), make([]int32, n+1)
+			b[n], c[n] = guard, guard
+			rows := make([]*int8, n)
+			for i := range rows {
+				rows[i] = &codes[i*stride]
+			}
+			want.rows(q, codes, a)
+			k.rows(q, codes, b[:n])
+			k.gather(q, rows, c[:n])
+			if b[n] != guard || c[n] != guard || !slices.Equal(a, b[:n]) || !slices.Equal(a, c[:n]) {
+				t.Fatalf("%s stride %d: %v and %v, want %v", k.name, stride, b, c, a)
+			}
+			wide, other := make([]int16, stride), make([]int16, stride)
+			k.widen(wide, codes[:stride])
+			want.widen(other, codes[:stride])
+			if !slices.Equal(wide, other) {
+				t.Fatalf("%s stride %d widens otherwise", k.name, stride)
+			}
+		}
 	}
 }

@@ -270,6 +270,16 @@ func (t *Table) Delete(ctx context.Context, tx *store.Tx, owners ...int64) error
 	return err
 }
 
+// DeleteOf removes the vectors of owners in one space, in a transaction of the caller's.
+func (t *Table) DeleteOf(ctx context.Context, tx *store.Tx, space string, owners ...int64) error {
+	r, err := t.find(ctx, tx, space)
+	if err != nil || r.id == 0 {
+		return err
+	}
+	_, err = tx.Exec(ctx, t.text.deleteSpace, owners, r.id)
+	return err
+}
+
 // Condition says which rows v (with v.owner) a search may look at: SQL with parameters from $1 on. It is part of the
 // search's statement. Empty: all of the space.
 type Condition struct {

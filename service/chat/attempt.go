@@ -105,9 +105,9 @@ func (s *Service) compose(c *call, t target) (llm.Request, []source, []string) {
 	if !c.grounded {
 		return r, nil, nil // nothing of ours stands in it that could leak
 	}
-	c.template = templateGrounded
+	c.template = s.cfg.Template
 	m := newMarks()
-	used := grounded(&r, c.sources, m, s.cfg.PassageBytes)
+	used := grounded(&r, c.sources, m, s.cfg.PassageBytes, s.cfg.Template)
 	return r, used, []string{m.canary, m.fence}
 }
 

@@ -16,6 +16,15 @@ type Citation struct {
 	Start    int64   `json:"start"`
 	End      int64   `json:"end"`
 	Score    float64 `json:"score"`
+	Span     *Span   `json:"span,omitempty"`  // the sentence that answers best, in the document's text
+	Trust    string  `json:"trust,omitempty"` // how far the document is trusted
+	Source   string  `json:"source,omitempty"`
+}
+
+// Span is a part of a text, in bytes: [Start, End).
+type Span struct {
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
 }
 
 // maxUncited is how many passages stand for an answer that names none.
@@ -44,7 +53,11 @@ func cite(answer string, sources []source) []Citation {
 	out := []Citation{}
 	for _, n := range numbers {
 		s := sources[n-1]
-		out = append(out, Citation{Number: n, Document: s.document, Chunk: s.chunk, Title: s.title, Start: s.start, End: s.end, Score: s.score})
+		c := Citation{Number: n, Document: s.document, Chunk: s.chunk, Title: s.title, Start: s.start, End: s.end, Score: s.score, Trust: s.trust, Source: s.origin}
+		if s.sentence.end > s.sentence.start {
+			c.Span = &Span{s.sentence.start, s.sentence.end}
+		}
+		out = append(out, c)
 	}
 	return out
 }

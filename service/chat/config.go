@@ -102,8 +102,8 @@ func (c Config) Check() error {
 			return fmt.Errorf("chat.%s %d: use %d to %d", n.key, n.value, n.lo, n.hi)
 		}
 	}
-	if c.Template != templateGrounded {
-		return fmt.Errorf("chat.template %q: there is %q", c.Template, templateGrounded)
+	if c.Template != templateGrounded && c.Template != templateUnmarked {
+		return fmt.Errorf("chat.template %q: there are %q and %q", c.Template, templateGrounded, templateUnmarked)
 	}
 	known := Default().Order
 	for i, name := range c.Order {

@@ -145,7 +145,7 @@ func (s *Service) retrieve(ctx context.Context, c *call, collections []string) e
 	}
 	inner, cancel := context.WithTimeout(ctx, s.cfg.SearchTimeout)
 	defer cancel()
-	res, err := s.d.Search.Retrieve(inner, &searchv1.RetrieveRequest{Collections: collections, Query: query, Limit: int32(s.cfg.Passages)}) //nolint:gosec // bounded by Check
+	res, err := s.d.Search.Retrieve(inner, &searchv1.RetrieveRequest{Collections: collections, Query: query, Limit: int32(s.cfg.Passages), Distinct: new(true)}) //nolint:gosec // bounded by Check
 	if err != nil {
 		return asFault(ctx, err)
 	}
@@ -154,6 +154,7 @@ func (s *Service) retrieve(ctx context.Context, c *call, collections []string) e
 		hits = append(hits, source{
 			collection: h.GetCollection(), document: h.GetDocument(), chunk: h.GetChunk(), title: h.GetTitle(), text: h.GetText(),
 			start: h.GetStart(), end: h.GetEnd(), score: h.GetScore(),
+			sentence: span{h.GetSpan().GetStart(), h.GetSpan().GetEnd()}, trust: h.GetTrust(), origin: h.GetSource(),
 		})
 	}
 	hits = hits[:min(len(hits), s.cfg.Passages)]

@@ -60,7 +60,9 @@ func gives(id string) map[string]*huma.Response {
 			"cached":     {Type: huma.TypeBoolean},
 			"citations": list(closed("a passage that the answer rests on", map[string]*huma.Schema{
 				"number": number, "document": text(""), "chunk": text(""), "title": text(""), "start": number, "end": number, "score": score,
-			}), "start and end are bytes of the document's text"),
+				"span":  closed("the sentence that answers best", map[string]*huma.Schema{"start": number, "end": number}),
+				"trust": text("how far the document is trusted: outside, flagged or builtin"), "source": text("where the document comes from"),
+			}), "start and end, those of span too, are bytes of the document's text"),
 			"guard": closed("", map[string]*huma.Schema{
 				"verdict":  {Type: huma.TypeString, Enum: []any{"allow", "flag", "redact", "block"}},
 				"findings": list(closed("", map[string]*huma.Schema{"kind": text(""), "score": score, "where": text("")}), ""),

@@ -30,7 +30,11 @@ func proxiesOf(list []string) ([]netip.Prefix, error) {
 // X-Forwarded-For that is none of theirs. What stands before it anyone may have written.
 func client(r *http.Request, trusted []netip.Prefix) string {
 	at := func(text string) (netip.Addr, bool) {
-		a, err := netip.ParseAddr(strings.TrimSpace(text))
+		text = strings.TrimSpace(text)
+		a, err := netip.ParseAddr(strings.Trim(text, "[]"))
+		if p, withPort := netip.ParseAddrPort(text); withPort == nil { // as some balancers write it
+			a, err = p.Addr(), nil
+		}
 		return a.Unmap().WithZone(""), err == nil
 	}
 	ours := func(a netip.Addr) bool {

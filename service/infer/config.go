@@ -2,6 +2,7 @@ package infer
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"aran/platform/split"
 	"aran/service/infer/registry"
+	"aran/service/infer/upstream"
 )
 
 // Config of the models.
@@ -21,6 +23,9 @@ type Config struct {
 	Sources      []string `yaml:"sources" doc:"where model files may come from, in this order: https, file, pip, npm; empty: all"`
 	Mirror       string   `yaml:"mirror" doc:"https address of a mirror that has each file under its SHA-256; asked first"`
 	FilesDir     string   `yaml:"files_dir" doc:"folder with model files under their names or SHA-256, for machines without a network; asked first"`
+
+	TrustedKeys      []string `yaml:"trusted_keys" doc:"public keys that sign manifests: ed25519:BASE64 or file:PATH of a PEM; with any, every manifest that is not part of the program needs a signature by one of them"`
+	RequireSignature bool     `yaml:"require_signature" doc:"use no unsigned manifest but those of the program, also when no key is trusted"`
 
 	Engine    string        `yaml:"engine" doc:"path of aran-llama; empty: beside the running program"`
 	Threads   int           `yaml:"threads" doc:"threads of the local model; 0: half of the processors, at most 4 (more than are free make it much slower)"`
@@ -37,6 +42,8 @@ type Config struct {
 	EmbedAtOnce   int           `yaml:"embed_at_once" doc:"batches of texts computed at once; 0: one per processor"`
 	EmbedQueue    int           `yaml:"embed_queue" doc:"embedding requests that may wait"`
 	EmbedWait     time.Duration `yaml:"embed_wait" doc:"how long an embedding request waits for its turn at most"`
+
+	Upstreams []upstream.Config `yaml:"upstreams" doc:"models on servers of yours (vLLM, TEI, Triton, Ollama), each with name, kind, engine, url, model, revision or digest, dim; see docs/models.md"`
 
 	EncoderProcess  string        `yaml:"encoder_process" doc:"where the built-in encoder runs: auto (in a process of its own when infer runs apart from other services), own, shared (with the services)"`
 	RolloutSteps    []int         `yaml:"rollout_steps" doc:"percentages of the calls that a new version of a model gets, one after the other; the last is 100"`
@@ -112,6 +119,9 @@ func (c Config) Check() error {
 			return fmt.Errorf("infer.%s %s: use %s to 24h", d.key, d.value, d.low)
 		}
 	}
+	if err := c.checkUpstreams(); err != nil {
+		return err
+	}
 	return c.checkRollout()
 }
 
@@ -135,7 +145,11 @@ func (c Config) checkRollout() error {
 func (c Config) Registry() (*registry.Registry, error) { return c.registry(nil) }
 
 func (c Config) registry(log *slog.Logger) (*registry.Registry, error) {
-	o := registry.Options{Sources: c.Sources, Mirror: c.Mirror, Folder: c.FilesDir, Log: log}
+	keys, err := c.keys()
+	if err != nil {
+		return nil, err
+	}
+	o := registry.Options{Sources: c.Sources, Mirror: c.Mirror, Folder: c.FilesDir, Keys: keys, RequireSignature: c.RequireSignature, Log: log}
 	if c.ManifestsDir != "" {
 		if info, err := os.Stat(c.ManifestsDir); err != nil || !info.IsDir() {
 			return nil, fmt.Errorf("infer.manifests_dir %q: not a folder", c.ManifestsDir)
@@ -147,6 +161,40 @@ func (c Config) registry(log *slog.Logger) (*registry.Registry, error) {
 		return nil, fmt.Errorf("infer: %w", err)
 	}
 	return r, nil
+}
+
+const maxKeys = 64
+
+// keys are those that may sign manifests.
+func (c Config) keys() ([]registry.Key, error) {
+	if len(c.TrustedKeys) > maxKeys {
+		return nil, fmt.Errorf("infer.trusted_keys: %d keys, at most %d", len(c.TrustedKeys), maxKeys)
+	}
+	out := make([]registry.Key, len(c.TrustedKeys))
+	for i, text := range c.TrustedKeys {
+		if file, ok := strings.CutPrefix(text, "file:"); ok {
+			b, err := readKey(file)
+			if err != nil {
+				return nil, fmt.Errorf("infer.trusted_keys %q: %w", text, err)
+			}
+			text = string(b)
+		}
+		k, err := registry.ParseKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("infer.trusted_keys %d: %w", i+1, err)
+		}
+		out[i] = k
+	}
+	return out, nil
+}
+
+func readKey(file string) ([]byte, error) {
+	f, err := os.Open(file) //nolint:gosec // the operator's own path
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return io.ReadAll(io.LimitReader(f, 4<<10))
 }
 
 func (c Config) threads() int {

@@ -42,6 +42,9 @@ type EmbedCall struct {
 
 // Embed makes vectors. When no version of the digest is to be had the error is fault.Missing `digest_not_served`.
 func (s *Service) Embed(ctx context.Context, c EmbedCall) (out Embeddings, err error) {
+	if a := s.elsewhere(c.Model, c.Digest, registry.Embed); a != nil {
+		return a.embed(ctx, c)
+	}
 	model := c.Model
 	if c.Digest != "" && (model == "" || model == DefaultName) {
 		model, err = s.byDigest(ctx, c.Digest)

@@ -54,6 +54,9 @@ const (
 // restarting, broke off; with RetryAfter when that helps), Exhausted (too many wait), Invalid
 // (`context_exceeded`: the prompt is too long). When emit fails, or ctx ends, the model stops.
 func (s *Service) Generate(ctx context.Context, p Prompt, emit func(text string) error) (f Finish, err error) {
+	if a := s.elsewhere(p.Model, "", registry.Generate); a != nil {
+		return a.generate(ctx, p, emit)
+	}
 	if p.Model, err = s.resolve(p.Model, registry.Generate); err != nil {
 		return Finish{}, err
 	}

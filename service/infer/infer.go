@@ -92,6 +92,7 @@ type Service struct {
 
 	mu     sync.RWMutex
 	served map[string]*served
+	away   []*away // on servers of others; never changed
 
 	encode        func(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	encoderDigest string
@@ -137,6 +138,9 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 		cfg: cfg, d: d, registry: reg, telemetry: t, served: map[string]*served{}, id: store.NewEventID(), self: program(), encode: encode, encoderDigest: digest, firstLook: firstLook, watchEach: watchEvery,
 		public: rpc.NewPublic(d.Server, "Models"),
 	}
+	if err := s.newAway(); err != nil {
+		return nil, err
+	}
 	s.routes()
 	d.Health.Add("infer: encoder", s.encoderReady)
 	return s, nil
@@ -159,6 +163,9 @@ func (s *Service) Start(ctx context.Context) error {
 		if err := s.serve(ctx, name); err != nil {
 			return err
 		}
+	}
+	for _, a := range s.away {
+		s.done.Go(func() { a.watch(s.life) })
 	}
 	s.done.Go(func() {
 		if err := s.registry.Watch(s.life, s.watchEach, s.noticed); err != nil && s.life.Err() == nil {
@@ -304,15 +311,23 @@ func (s *Service) Models(ctx context.Context) ([]Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Model, len(list))
+	out := make([]Model, 0, len(list)+len(s.away))
 	for i := range list {
-		out[i] = s.model(&list[i])
+		out = append(out, s.model(&list[i]))
+	}
+	for _, a := range s.away {
+		out = append(out, a.model())
 	}
 	return out, nil
 }
 
 // Model returns one, or fault.Missing `model_not_found`.
 func (s *Service) Model(ctx context.Context, name string) (Model, error) {
+	for _, a := range s.away {
+		if a.cfg.Name == name {
+			return a.model(), nil
+		}
+	}
 	m, err := s.registry.Model(ctx, name)
 	if err != nil {
 		return Model{}, err

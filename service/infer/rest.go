@@ -123,6 +123,9 @@ func (s *Service) detail(ctx context.Context, name string) (*modelOut, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.elsewhere(name, "", m.Kind) != nil {
+		return &modelOut{modelDetail{modelBody: show(m), Versions: []versionBody{}, Rollouts: []rolloutBody{}}}, nil
+	}
 	all, err := s.registry.Versions(ctx, name)
 	if err != nil {
 		return nil, err

@@ -333,8 +333,11 @@ func (s *Service) check(x Interaction, now time.Time) (interaction, error) {
 		}
 		w = math.Copysign(x.Weight, w)
 	}
+	said := int64(0)
 	if x.Time.IsZero() {
 		x.Time = now
+	} else {
+		said = x.Time.UnixMicro()
 	}
 	if x.Time.After(now.Add(maxAhead)) {
 		return interaction{}, invalid("time", "is in the future")
@@ -343,7 +346,7 @@ func (s *Service) check(x Interaction, now time.Time) (interaction, error) {
 	if d < s.oldest() {
 		return interaction{}, invalid("time", fmt.Sprintf("is longer ago than interactions are kept (%d days; recommend.keep)", int64(s.cfg.Keep/day)))
 	}
-	return interaction{item: x.Item, kind: x.Type, day: d, weight: int64(math.Round(w * milli)), at: x.Time.UnixMicro()}, nil
+	return interaction{item: x.Item, kind: x.Type, day: d, weight: int64(math.Round(w * milli)), at: x.Time.UnixMicro(), said: said}, nil
 }
 
 func (s *Service) types() (out []string) {

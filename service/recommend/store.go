@@ -185,6 +185,7 @@ func (d db) rescale(ctx context.Context, halfLife time.Duration, now int64) erro
 type interaction struct {
 	person, ref, item, kind string
 	day, weight, at         int64
+	said                    int64 // the time that the client gave; 0: none
 }
 
 // goneError names people who are erased.
@@ -208,7 +209,11 @@ func (d db) record(ctx context.Context, tenant string, list []interaction, cfg C
 // requested is what a repeated request is compared by.
 func requested(list []interaction) (out [][]any) {
 	for _, x := range list {
-		out = append(out, []any{x.person, x.ref, x.item, x.kind, x.weight})
+		parts := []any{x.person, x.ref, x.item, x.kind, x.weight}
+		if x.said != 0 {
+			parts = append(parts, x.said)
+		}
+		out = append(out, parts)
 	}
 	return out
 }

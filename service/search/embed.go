@@ -10,21 +10,30 @@ import (
 
 // embedded are unit vectors, one for each text, and the encoder that made them.
 type embedded struct {
-	vectors [][]float32
-	digest  string
+	vectors       [][]float32
+	digest, model string
 }
+
+// encoderOf names an encoder: a model (empty: the default one), and the digest that must answer (empty: whichever serves).
+type encoderOf struct{ model, digest string }
+
+// codeNotServed is the fault of an encoder that nobody can ask any more.
+const codeNotServed = "digest_not_served"
 
 const indexTimeout = 2 * time.Minute // for a batch of passages
 
-// embed asks the encoder. It checks the answer: what is stored of it stays for long.
-func (s *Service) embed(ctx context.Context, texts []string, limit time.Duration) (embedded, error) {
+// embedAs asks an encoder. It checks the answer: what is stored of it stays for long.
+func (s *Service) embedAs(ctx context.Context, who encoderOf, texts []string, limit time.Duration) (embedded, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	r, err := s.infer.Embed(ctx, &inferv1.EmbedRequest{Texts: texts})
+	r, err := s.infer.Embed(ctx, &inferv1.EmbedRequest{Model: who.model, Digest: who.digest, Texts: texts})
 	if err != nil {
 		return embedded{}, err
 	}
-	out := embedded{digest: r.GetDigest()}
+	out := embedded{digest: r.GetDigest(), model: r.GetModel()}
+	if who.digest != "" && out.digest != who.digest {
+		return embedded{}, fault.New(fault.Missing, codeNotServed, "The encoder %s is not served; %s answered.", who.digest, out.digest)
+	}
 	if out.digest == "" || len(r.GetVectors()) != len(texts) {
 		return embedded{}, fault.New(fault.Internal, "bad_embedding", "The encoder gave %d vectors for %d texts.", len(r.GetVectors()), len(texts))
 	}
@@ -38,10 +47,10 @@ func (s *Service) embed(ctx context.Context, texts []string, limit time.Duration
 	return out, nil
 }
 
-// embedQuery is quick to give up: there are words to go by.
-func (s *Service) embedQuery(ctx context.Context, text string) (out embedded, err error) {
+// embedQuery embeds a query as the texts of a collection were. It is quick to give up: there are words to go by.
+func (s *Service) embedQuery(ctx context.Context, who encoderOf, text string) (out embedded, err error) {
 	err = s.breaker.Do(ctx, func(ctx context.Context) error {
-		out, err = s.embed(ctx, []string{text}, s.cfg.EmbedTimeout)
+		out, err = s.embedAs(ctx, who, []string{text}, s.cfg.EmbedTimeout)
 		return err
 	})
 	return out, err

@@ -3,8 +3,11 @@ package search
 // Events of this service. They carry ids, digests and counts, never text.
 const (
 	CollectionCreated   = "aran.search.collection_created.v1"
+	CollectionChanged   = "aran.search.collection_changed.v1"
 	CollectionDeleted   = "aran.search.collection_deleted.v1"
 	CollectionImported  = "aran.search.collection_imported.v1"
+	ReembeddingStarted  = "aran.search.reembedding_started.v1"
+	ReembeddingEnded    = "aran.search.reembedding_ended.v1"
 	DocumentStored      = "aran.search.document_stored.v1"
 	DocumentIndexed     = "aran.search.document_indexed.v1"
 	DocumentQuarantined = "aran.search.document_quarantined.v1"
@@ -20,6 +23,18 @@ type CollectionEvent struct {
 	Passages   int64  `json:"passages,omitempty"`
 	Digest     string `json:"digest,omitempty"`  // of an imported pack
 	Encoder    string `json:"encoder,omitempty"` // digest
+}
+
+// ReembeddingEvent is the data of events about a collection going over to another encoder.
+type ReembeddingEvent struct {
+	Collection string `json:"collection"`
+	Job        string `json:"job"`
+	Model      string `json:"model,omitempty"` // empty: the default encoder
+	From       string `json:"from"`            // digest
+	Encoder    string `json:"encoder"`         // digest
+	Parts      int64  `json:"parts"`
+	State      string `json:"state,omitempty"`  // how it ended: done, cancelled, failed
+	Reason     string `json:"reason,omitempty"` // a code
 }
 
 // DocumentEvent is the data of document events.

@@ -2,6 +2,8 @@ package search
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"aran/platform/auth"
 )
@@ -17,6 +19,20 @@ func (s *Service) Loaded() (indexes, vectors int) {
 	return indexes, vectors
 }
 
+// Tend builds graphs and writes files now; it returns how many there are.
+func (s *Service) Tend(ctx context.Context) (files int, err error) {
+	s.indexes.mu.Lock()
+	defer s.indexes.mu.Unlock()
+	for _, i := range s.indexes.byKey {
+		err = errors.Join(err, i.vectors.Tend(ctx))
+	}
+	all, _ := os.ReadDir(s.indexes.dir)
+	return len(all), err
+}
+
+// CatchUp brings the vector server up to date now, and sweeps it.
+func (s *Service) CatchUp(ctx context.Context) { s.hosted.once(ctx) }
+
 // InDatabase reports whether searches go to pgvector.
 func (s *Service) InDatabase() bool { return s.inDatabase.Load() }
 
@@ -27,7 +43,7 @@ func (s *Service) Nearest(ctx context.Context, id auth.Identity, collection stri
 	if err != nil {
 		return nil, err
 	}
-	near, err := s.db.nearest(ctx, scope{viewer: v, Collection: c}, embedded{[][]float32{q}, "encoder-one"}, 10)
+	near, err := s.db.nearest(ctx, scope{viewer: v, Collection: c}, embedded{vectors: [][]float32{q}, digest: "encoder-one"}, 10)
 	out := make([]int64, len(near.hits))
 	for i, h := range near.hits {
 		out[i] = h.ID

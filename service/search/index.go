@@ -2,21 +2,41 @@ package search
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"aran/platform/vector"
 )
 
+const (
+	fileEnd     = ".vectors"
+	tendIndexes = 5 * time.Second
+)
+
 // indexes holds the vectors of the collections that were searched last. They are derived from the
-// database and catch up with it before each search, so that every replica finds the same.
-// Safe for concurrent use.
+// database and catch up with it before each search, so that every replica finds the same. Large ones have a graph, and a
+// file in a folder of this replica's own that spares it the building; a file that is damaged, too old or of something
+// else is made anew. Safe for concurrent use.
 type indexes struct {
 	db         db
 	maxIndexes int
 	maxVectors int
+	graphFrom  int
+	dir        string // empty: no files
+	log        *slog.Logger
 
 	mu    sync.Mutex
 	byKey map[indexKey]*index
@@ -33,16 +53,29 @@ type index struct {
 	key  indexKey
 	used int64 // guarded by indexes.mu
 
+	options vector.MemoryOptions
+	log     *slog.Logger
+
 	mu         sync.RWMutex
 	generation int64
 	dim        int
 	vectors    *vector.Memory
-	sizes      map[int64]int // edition → passages
-	foreign    bool          // some of the collection has vectors of another encoder
+	foreign    bool // some of the collection has vectors of another encoder
 }
 
-func newIndexes(d db, c Config) *indexes {
-	return &indexes{db: d, maxIndexes: c.LoadedIndexes, maxVectors: c.LoadedVectors, byKey: map[indexKey]*index{}}
+func newIndexes(d db, c Config, dir string, log *slog.Logger) *indexes {
+	return &indexes{
+		db: d, maxIndexes: c.LoadedIndexes, maxVectors: c.LoadedVectors, graphFrom: c.GraphFrom, dir: dir, log: log,
+		byKey: map[indexKey]*index{},
+	}
+}
+
+// openDir makes the folder for files.
+func (x *indexes) openDir() error {
+	if x.dir == "" {
+		return nil
+	}
+	return os.MkdirAll(x.dir, 0o700)
 }
 
 // nearest is what an index found.
@@ -52,25 +85,37 @@ type nearest struct {
 }
 
 // search finds the k passages of a collection nearest to q, among the allowed editions (nil: all).
-func (x *indexes) search(ctx context.Context, c Collection, encoder string, q []float32, k int, allowed []int64) (nearest, error) {
-	i := x.use(indexKey{c.id, encoder}, len(q))
-	if err := i.catchUp(ctx, x.db, c.generation); err != nil {
-		return nearest{}, fmt.Errorf("load vectors of %s: %w", c.Name, err)
+func (x *indexes) search(ctx context.Context, c Collection, encoder string, q []float32, k int, allowed []int64) (near nearest, err error) {
+	for range 3 { // an index may be dropped between being found and being asked
+		i := x.use(c, encoder, len(q))
+		if err = i.catchUp(ctx, x.db, c.generation); err == nil {
+			x.evict(ctx, i)
+			i.mu.RLock()
+			vectors, foreign := i.vectors, i.foreign
+			i.mu.RUnlock()
+			var hits []vector.Hit
+			if hits, err = vectors.Search(ctx, vector.Query{Model: encoder, Vector: q}, k, allowed); err == nil {
+				return nearest{hits, foreign}, nil
+			}
+		}
+		switch {
+		case errors.Is(err, vector.ErrDamaged):
+			x.log.LogAttrs(ctx, slog.LevelWarn, "a vector index is damaged; it is made anew", slog.Int64("collection", c.id), slog.String("error", err.Error()))
+			x.drop(ctx, i)
+		case !errors.Is(err, vector.ErrClosed):
+			return nearest{}, fmt.Errorf("vectors of %s: %w", c.Name, err)
+		}
 	}
-	x.evict(ctx, i)
-	i.mu.RLock()
-	vectors, foreign := i.vectors, i.foreign
-	i.mu.RUnlock()
-	hits, err := vectors.Search(ctx, vector.Query{Model: encoder, Vector: q}, k, allowed)
-	return nearest{hits, foreign}, err
+	return nearest{}, fmt.Errorf("vectors of %s: %w", c.Name, err)
 }
 
-func (x *indexes) use(k indexKey, dim int) *index {
+func (x *indexes) use(c Collection, encoder string, dim int) *index {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	k := indexKey{c.id, encoder}
 	i, ok := x.byKey[k]
 	if !ok {
-		i = &index{key: k, dim: dim, generation: -1}
+		i = &index{key: k, dim: dim, generation: -1, options: x.options(c, encoder), log: x.log}
 		x.byKey[k] = i
 	}
 	x.clock++
@@ -78,8 +123,41 @@ func (x *indexes) use(k indexKey, dim int) *index {
 	return i
 }
 
+// options say where the file of an index is. Numbers of collections are given again, so it carries what tells them apart.
+func (x *indexes) options(c Collection, encoder string) vector.MemoryOptions {
+	o := vector.MemoryOptions{GraphFrom: x.graphFrom, Tag: fmt.Sprintf("%d/%s/%s/%d", c.id, c.tenant, c.Name, c.Created.UnixMicro())}
+	if x.dir != "" && x.graphFrom > 0 {
+		sum := sha256.Sum256([]byte(encoder))
+		o.File = filepath.Join(x.dir, fmt.Sprintf("%d-%x%s", c.id, sum[:8], fileEnd))
+	}
+	return o
+}
+
+// drop forgets an index and its file.
+func (x *indexes) drop(ctx context.Context, i *index) {
+	x.mu.Lock()
+	if x.byKey[i.key] == i {
+		delete(x.byKey, i.key)
+	}
+	x.mu.Unlock()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.vectors == nil {
+		return
+	}
+	if err := i.vectors.Remove(); err != nil {
+		x.log.LogAttrs(ctx, slog.LevelWarn, "the file of a vector index is not removed", slog.String("error", err.Error()))
+	}
+}
+
 // evict drops the indexes that were used longest ago until the bounds hold, but never the one in hand.
 func (x *indexes) evict(ctx context.Context, inHand *index) {
+	for _, i := range x.surplus(ctx, inHand) {
+		i.close(ctx)
+	}
+}
+
+func (x *indexes) surplus(ctx context.Context, inHand *index) (out []*index) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for len(x.byKey) > 1 {
@@ -92,9 +170,23 @@ func (x *indexes) evict(ctx context.Context, inHand *index) {
 			}
 		}
 		if oldest == nil || len(x.byKey) <= x.maxIndexes && total <= x.maxVectors {
-			return
+			return out
 		}
 		delete(x.byKey, oldest.key)
+		out = append(out, oldest)
+	}
+	return out
+}
+
+// close lets go of an index's memory; its file stays.
+func (i *index) close(ctx context.Context) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.vectors == nil {
+		return
+	}
+	if err := i.vectors.Close(); err != nil {
+		i.log.LogAttrs(ctx, slog.LevelWarn, "a vector index is not closed", slog.String("error", err.Error()))
 	}
 }
 
@@ -109,7 +201,7 @@ func (x *indexes) refresh(ctx context.Context, collection int64) error {
 	}
 	x.mu.Unlock()
 	if len(loaded) == 0 {
-		return nil
+		return x.sweepFiles(ctx)
 	}
 	generation, gone, err := x.db.generation(ctx, collection)
 	if err != nil {
@@ -117,21 +209,99 @@ func (x *indexes) refresh(ctx context.Context, collection int64) error {
 	}
 	for _, i := range loaded {
 		if gone {
-			x.mu.Lock()
-			delete(x.byKey, i.key)
-			x.mu.Unlock()
-		} else if err := i.catchUp(ctx, x.db, generation); err != nil {
+			x.drop(ctx, i)
+		} else if err := i.catchUp(ctx, x.db, generation); err != nil && !errors.Is(err, vector.ErrClosed) {
+			return err
+		}
+	}
+	return x.sweepFiles(ctx)
+}
+
+// clear lets go of all.
+func (x *indexes) clear(ctx context.Context) {
+	x.mu.Lock()
+	all := slices.Collect(maps.Values(x.byKey))
+	clear(x.byKey)
+	x.mu.Unlock()
+	for _, i := range all {
+		i.close(ctx)
+	}
+}
+
+// tend builds and repairs graphs and writes files, every so often until ctx ends.
+func (x *indexes) tend(ctx context.Context) {
+	if err := x.sweepFiles(ctx); err != nil {
+		x.log.LogAttrs(ctx, slog.LevelWarn, "files of vector indexes not looked through", slog.String("error", err.Error()))
+	}
+	ticker := time.NewTicker(tendIndexes)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		x.mu.Lock()
+		all := slices.Collect(maps.Values(x.byKey))
+		x.mu.Unlock()
+		for _, i := range all {
+			i.mu.RLock()
+			vectors := i.vectors
+			i.mu.RUnlock()
+			if vectors == nil {
+				continue
+			}
+			if err := vectors.Tend(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, vector.ErrClosed) {
+				x.log.LogAttrs(ctx, slog.LevelWarn, "a vector index is not kept; it is tried again", slog.Int64("collection", i.key.collection), slog.String("error", err.Error()))
+			}
+		}
+	}
+}
+
+// sweepFiles removes files that hold what was deleted, unless their index is loaded and looks after its own.
+func (x *indexes) sweepFiles(ctx context.Context) error {
+	if x.dir == "" {
+		return nil
+	}
+	files, err := filepath.Glob(filepath.Join(x.dir, "*"+fileEnd))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		n, _, _ := strings.Cut(filepath.Base(f), "-")
+		collection, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			continue // not one of ours
+		}
+		if stays, err := x.mayStay(ctx, f, collection); err != nil || stays {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
 }
 
-// clear drops all: another place answers from now on.
-func (x *indexes) clear() {
+func (x *indexes) mayStay(ctx context.Context, file string, collection int64) (bool, error) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	clear(x.byKey)
+	for k, i := range x.byKey {
+		if k.collection == collection && i.options.File == file {
+			x.mu.Unlock()
+			return true, nil
+		}
+	}
+	x.mu.Unlock()
+	mark, ok := vector.FileMark(file)
+	generation, gone, err := x.db.generation(ctx, collection)
+	if err != nil || gone || !ok || mark > generation || generation-mark > keptGenerations {
+		return false, err
+	}
+	went, err := x.db.gone(ctx, collection, mark)
+	return len(went) == 0, err
 }
 
 // all lists the collections that are loaded.
@@ -156,7 +326,7 @@ func (i *index) len(ctx context.Context) int {
 }
 
 // catchUp brings the index to a generation of its collection, or to a later one.
-func (i *index) catchUp(ctx context.Context, d db, generation int64) error {
+func (i *index) catchUp(ctx context.Context, d db, generation int64) (err error) {
 	i.mu.RLock()
 	current := i.generation >= generation
 	i.mu.RUnlock()
@@ -168,18 +338,23 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) error {
 	if i.generation >= generation {
 		return nil
 	}
-	vectors, sizes, after := i.vectors, i.sizes, i.generation
-	if vectors == nil || generation-after > keptGenerations {
-		vectors, sizes, after = vector.NewMemory(i.key.encoder, i.dim), map[int64]int{}, -1
+	vectors, after := i.vectors, i.generation
+	if vectors == nil {
+		if vectors, after, err = i.open(ctx, d, generation); err != nil {
+			return err
+		}
+	} else if generation-after > keptGenerations {
+		if err := vectors.Remove(); err != nil {
+			return err
+		}
+		vectors, after = vector.NewMemoryWith(i.key.encoder, i.dim, i.options), -1
 	}
 	// First what came, then what went: an edition that came and went meanwhile is gone in the end.
-	err := d.changed(ctx, i.key.collection, after, i.key.encoder, func(edition int64, part int, packed []byte) error {
-		if sizes[edition] > part {
+	err = d.changed(ctx, i.key.collection, after, i.key.encoder, func(edition int64, part int, packed []byte) error {
+		if vectors.Owned(edition) > part {
 			return nil // its document changed otherwise
 		}
-		n, err := i.put(ctx, vectors, edition, part, packed)
-		sizes[edition] = part + n
-		return err
+		return i.put(ctx, vectors, edition, part, packed)
 	})
 	if err != nil {
 		return err
@@ -191,27 +366,43 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) error {
 	if err := vectors.Delete(ctx, gone...); err != nil {
 		return err
 	}
-	for _, e := range gone {
-		delete(sizes, e)
-	}
 	if i.foreign, err = d.foreignVectors(ctx, i.key.collection, i.key.encoder); err != nil {
 		return err
 	}
-	i.vectors, i.sizes, i.generation = vectors, sizes, generation
+	vectors.SetMark(generation)
+	i.vectors, i.generation = vectors, generation
 	return nil
 }
 
+// open takes what a file has, if it has something of this collection that can catch up, or begins with nothing.
+func (i *index) open(ctx context.Context, d db, generation int64) (*vector.Memory, int64, error) {
+	vectors, mark, why := vector.OpenMemory(i.key.encoder, i.dim, i.options)
+	if why != nil {
+		i.log.LogAttrs(ctx, slog.LevelWarn, "the file of a vector index is of no use; it is made anew", slog.Int64("collection", i.key.collection), slog.String("error", why.Error()))
+	}
+	if mark < 0 {
+		return vectors, -1, nil
+	}
+	if mark <= generation && generation-mark <= keptGenerations {
+		return vectors, mark, nil
+	}
+	if err := vectors.Remove(); err != nil {
+		return nil, 0, err
+	}
+	return vector.NewMemoryWith(i.key.encoder, i.dim, i.options), -1, nil
+}
+
 // put adds the vectors of a part.
-func (i *index) put(ctx context.Context, x *vector.Memory, edition int64, first int, packed []byte) (n int, err error) {
+func (i *index) put(ctx context.Context, x *vector.Memory, edition int64, first int, packed []byte) error {
 	if len(packed)%(4*i.dim) != 0 {
-		return 0, fmt.Errorf("vectors of edition %d: %d bytes are not vectors of %d numbers", edition, len(packed), i.dim)
+		return fmt.Errorf("vectors of edition %d: %d bytes are not vectors of %d numbers", edition, len(packed), i.dim)
 	}
 	p := part{edition: edition, first: first, passages: len(packed) / (4 * i.dim), packed: packed}
 	items, _, err := p.items()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return len(items), x.Put(ctx, items...)
+	return x.Put(ctx, items...)
 }
 
 func unpack(b []byte, v []float32) {

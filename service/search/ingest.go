@@ -116,7 +116,9 @@ const (
 )
 
 // ending decides what becomes of a run after an error.
-func (w *work) ending(err error) end {
+func (w *work) ending(err error) end { return w.judgeError(err, w.Attempt) }
+
+func (*Service) judgeError(err error, attempt int64) end {
 	e := end{How: endFail, Reason: fault.KindOf(err).String()}
 	if f := fault.From(err); f != nil && f.Code != "" {
 		e.Reason = f.Code
@@ -125,7 +127,7 @@ func (w *work) ending(err error) end {
 	case fault.Unavailable, fault.Deadline, fault.Exhausted, fault.Canceled:
 		e.How = endPark
 	case fault.Internal:
-		if w.Attempt < internalTries { // can't be told apart from a part that is away
+		if attempt < internalTries { // can't be told apart from a part that is away
 			e.How = endPark
 		}
 	case fault.Conflict:
@@ -133,7 +135,7 @@ func (w *work) ending(err error) end {
 		case codeSuperseded:
 			e.How = endSuperseded
 		case codeChanged:
-			if w.Attempt < changeTries {
+			if attempt < changeTries {
 				e.How = endRestart
 			}
 		}
@@ -240,6 +242,12 @@ func (w *work) scan(ctx context.Context) (out scanned, err error) {
 			return out, err
 		}
 	}
+	for _, kind := range w.job.findings {
+		out.Flagged = true
+		if !slices.Contains(out.Kinds, kind) {
+			out.Kinds = append(out.Kinds, kind)
+		}
+	}
 	slices.Sort(out.Kinds)
 	out.Cut = cuttingOf(w.passages, w.cfg.EmbedBatch)
 	return out, nil
@@ -307,27 +315,67 @@ func cuttingOf(ps []chunk.Passage, batch int) cutting {
 }
 
 // part encodes and stores the passages from first on; a part that is there already is left as it is.
-func (w *work) part(ctx context.Context, c cutting, first int) (encoder string, err error) {
+func (w *work) part(ctx context.Context, cut cutting, first int) (encoder string, err error) {
 	if err := w.load(ctx); err != nil {
 		return "", err
 	}
-	if cuttingOf(w.passages, c.Batch) != c || w.job.encoder != "" && w.job.cut != c.Digest {
+	if cuttingOf(w.passages, cut.Batch) != cut || w.job.encoder != "" && w.job.cut != cut.Digest {
 		return "", fault.New(fault.Conflict, codeChanged, "The rules for cutting changed while the document was indexed.")
 	}
-	ps := w.passages[first:min(first+c.Batch, len(w.passages))]
+	ps := w.passages[first:min(first+cut.Batch, len(w.passages))]
 	there, err := w.db.hasPart(ctx, w.Edition, first, len(ps))
 	if err != nil || there {
 		return w.job.encoder, err
 	}
-	e, err := w.embed(w.as(ctx), w.contexts(w.job.title, w.job.text, ps), indexTimeout)
+	e, beside, err := w.encode(ctx, w.contexts(w.job.title, w.job.text, ps))
 	if err != nil {
 		return "", err
 	}
-	p := makePart(Collection{tenant: w.job.tenant, Name: w.job.name}, w.job.title, w.job.text, first, ps, e.vectors)
+	c := Collection{tenant: w.job.tenant, Name: w.job.name, Settings: Settings{Language: w.job.language}}
+	p := makePart(c, c.language(w.job.text), w.job.title, w.job.text, first, ps, e.vectors)
 	fault.Point("search.part_encoded")
-	err = w.db.Tx(ctx, func(tx *store.Tx) error { return w.db.index(ctx, tx, w.Edition, e.digest, c.Digest, p) })
-	w.job.encoder, w.job.cut = e.digest, c.Digest
+	more := part{edition: w.Edition, first: first, passages: len(ps), encoder: beside.digest}
+	for _, v := range beside.vectors {
+		more.packed = pack(more.packed, v)
+	}
+	err = w.db.Tx(ctx, func(tx *store.Tx) error { return w.db.index(ctx, tx, w.Edition, e.digest, cut.Digest, p, more) })
+	w.job.encoder, w.job.cut = e.digest, cut.Digest
 	return e.digest, err
+}
+
+// encode embeds with the encoder that the collection goes by, and with the one that it goes over to, if it does. When
+// nobody serves the first any more, the second alone has to do: until the switch, the document is found by its words.
+func (w *work) encode(ctx context.Context, texts []string) (own, beside embedded, err error) {
+	pin, err := w.db.pin(ctx, w.job.tenant, w.job.name)
+	if err != nil {
+		return own, beside, err
+	}
+	as := w.as(ctx)
+	own, err = w.embedAs(as, encoderOf{pin.collection.Model, pin.collection.Encoder}, texts, indexTimeout)
+	away := isCode(err, codeNotServed)
+	if err != nil && !away || !away && pin.job.ID == "" {
+		return own, beside, err
+	}
+	if pin.job.ID == "" {
+		digest, err := w.active(as, pin.collection.Model)
+		if err != nil {
+			return own, beside, err
+		}
+		who := viewer{tenant: w.job.tenant, subject: w.job.subject, scopes: w.job.scopes}
+		if pin.job, err = w.db.beginReembedding(ctx, who, pin.collection, pin.collection.Model, digest); err != nil {
+			return own, beside, err
+		}
+		w.nudge()
+	}
+	other, err := w.embedAs(as, encoderOf{pin.job.Model, pin.job.To}, texts, indexTimeout)
+	if away {
+		return other, embedded{}, err
+	}
+	if err != nil { // the job will come by here again
+		w.log.LogAttrs(ctx, slog.LevelWarn, "vectors of the next encoder not made", slog.Int64("edition", w.Edition), slog.String("error", err.Error()))
+		return own, embedded{}, nil
+	}
+	return own, other, nil
 }
 
 // contexts are the texts that the encoder sees: each passage after its title and headings.
@@ -342,43 +390,33 @@ func (s *Service) contexts(title, text string, ps []chunk.Passage) []string {
 	return out
 }
 
-// makePart makes the rows of consecutive passages. Title and headings count as words of each passage.
-func makePart(c Collection, title, text string, first int, ps []chunk.Passage, vectors [][]float32) indexed {
-	out := indexed{first: first}
+// makePart makes the rows of consecutive passages.
+func makePart(c Collection, language, title, text string, first int, ps []chunk.Passage, vectors [][]float32) indexed {
+	f, stored := termsOf(c, language, title, text, first, ps)
+	out := indexed{first: first, stored: stored}
 	type list struct {
 		last, passages int
 		packed         []byte
 	}
-	lists := map[string]*list{}
-	for i, p := range ps {
-		counts, length := map[string]int{}, 0
-		count := func(term string) {
-			counts[term]++
-			length++
-		}
-		words.Each(title, count)
-		for _, h := range p.Headings {
-			words.Each(h, count)
-		}
-		words.Each(text[p.Start:p.End], count)
-		for term, n := range counts {
-			l := lists[term]
-			if l == nil {
-				l = &list{last: -1}
-				lists[term] = l
-			}
-			l.packed = words.Append(l.packed, l.last, words.Posting{Passage: i, Count: n, Length: length})
+	lists := make([]list, len(f.IDs))
+	for i := range lists {
+		lists[i].last = -1
+	}
+	for i, o := range f.Passages {
+		for _, t := range o.Terms {
+			l := &lists[t.Term]
+			l.packed = words.Append(l.packed, l.last, words.Posting{Passage: i, Count: t.Count, Length: o.Length})
 			l.last = i
 			l.passages++
 		}
-		out.terms += int64(length)
+		out.terms += int64(o.Length)
+		p := ps[i]
 		out.passages = append(out.passages, passage{p.Start, p.End, text[p.Start:p.End]})
 		out.vectors = pack(out.vectors, vectors[i])
 	}
-	for term, l := range lists {
-		out.postings = append(out.postings, termPostings{words.ID(c.key(), term), l.passages, l.packed})
+	for i, l := range lists {
+		out.postings = append(out.postings, termPostings{f.IDs[i], l.passages, l.packed})
 	}
-	slices.SortFunc(out.postings, func(a, b termPostings) int { return int(min(max(a.term-b.term, -1), 1)) })
 	return out
 }
 
@@ -389,6 +427,9 @@ func (w *work) publish(r *saga.Run, v scanned, encoder string) error {
 	}
 	return w.last(r, StatusIndexed, func(ctx context.Context, tx *store.Tx) error {
 		q, n, err := w.db.publish(ctx, tx, w.Edition, v.reason(), trust, now().UnixMicro())
+		if isCode(err, codeChanged) {
+			return w.db.restart(ctx, tx, w.Edition, now().UnixMicro())
+		}
 		if err != nil {
 			return err
 		}

@@ -159,7 +159,8 @@ func (s *Service) ImportPack(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	c := Collection{Name: p.Collection, Description: p.Description, Owner: "service:search", Public: true, Created: now(), tenant: SystemTenant, pack: mark}
+	c := Collection{Name: p.Collection, Settings: DefaultSettings(), Owner: "service:search", Public: true, Encoder: p.Encoder, Created: now(), tenant: SystemTenant, pack: mark}
+	c.Description = p.Description
 	var list []packed
 	for _, d := range p.Documents {
 		x := Document{
@@ -188,5 +189,5 @@ func packedPart(c Collection, d PackDocument) indexed {
 		ps[i] = chunk.Passage{Start: p.Start, End: p.End, Headings: p.Headings}
 		vectors[i] = p.Vector
 	}
-	return makePart(c, d.Title, d.Text, 0, ps, vectors)
+	return makePart(c, c.language(d.Text), d.Title, d.Text, 0, ps, vectors)
 }

@@ -32,6 +32,7 @@ func TestOnPgvector(t *testing.T) {
 		TestLifeGoesOnAfterRestart, TestIdempotencyKey, TestUploadFile, TestLines,
 		TestReplicaCatchesUpBeforeItSearches, TestHandbookIsThereForEveryTenant, TestAccessListsOfAPublicCollectionOpenNothingToOtherTenants,
 		TestNoCollectionsNamedMeansAllReadable, TestPackIsReplacedByANewOne, TestPackOfAnotherEncoderGoesByWords, TestKilledAtRandom,
+		TestPerDocumentAndDistinct, TestTypedFilter, TestHitSaysWhereItAnswers, TestTamilIsFoundByItsStems, TestFiftyTenantsLeaveNoTrace,
 		searchIsTheSameEverywhere, vectorsMoveBetweenMemoryAndPgvector, editionsSwapWithoutAGap, refusedWithoutTheExtension,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()).Name()
@@ -247,7 +248,7 @@ func TestPgvectorIsRefusedOnAFile(t *testing.T) {
 	}
 	cfg := search.Default()
 	cfg.Vectors = "elsewhere"
-	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "memory or pgvector") {
+	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "memory, pgvector") {
 		t.Errorf("an unknown place: %v", err)
 	}
 }

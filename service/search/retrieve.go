@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -37,7 +36,11 @@ type Query struct {
 	Text        string
 	Limit       int // 0 means 10
 	Mode        Mode
-	Filter      map[string]string // metadata that a document must have
+	Filter      []Condition // of a document's metadata; all must hold
+	Weights     *Weights    // of the two lists; nil: the collection's
+	Rerank      *bool       // nil: as the settings say
+	Distinct    bool        // leave out passages that say what a better one says
+	PerDocument int         // most passages of a document; 0: as many as rank
 }
 
 // Hit is a passage: Text is the document's text[Start:End], in bytes.
@@ -45,19 +48,23 @@ type Hit struct {
 	Collection, Document, Chunk, Title, Text string
 	Start, End                               int64
 	Score                                    float64
+	Highlights                               []Span // words of the query, in Text
+	Sentence                                 Span   // what answers best, in the document's text
+	Trust, Source                            string
 }
 
 // Result is what a search found, the best first.
 type Result struct {
 	Hits     []Hit
 	Degraded bool   // meaning could not be used, or not for all
+	Reranked bool   // the reranker ordered the hits
 	Encoder  string // digest of the encoder; empty when words alone ranked
 }
 
 const (
 	defaultLimit = 10
-	fusionK      = 20 // of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009)
 	maxTerms     = 64 // of a query
+	minDepth     = 100
 )
 
 // ranked is a passage in a list; collection is an index into the scopes of the search.
@@ -116,25 +123,26 @@ func (s *Service) scopes(ctx context.Context, v viewer, q Query) (out []scope, e
 		found = append(found, c)
 	}
 	for _, c := range found {
-		out = append(out, scope{viewer: v, Collection: c, filter: q.Filter})
+		out = append(out, scope{viewer: v, Collection: c, filter: q.Filter, weights: c.weights(q)})
 	}
 	return out, nil
 }
 
-// rank looks by words and by meaning at once, and fuses both lists.
+// rank looks by words and by meaning at once, fuses both lists, and picks the hits.
 func (s *Service) rank(ctx context.Context, scopes []scope, q Query) (Result, error) {
 	var res Result
 	if len(scopes) == 0 {
 		return res, nil
 	}
-	depth := max(4*q.Limit, 100)
+	depth := max(4*q.Limit, minDepth)
 	// A query in a script that the encoder can't read would rank at random.
 	useMeaning := q.Mode == Meaning || q.Mode == Hybrid && words.Latin(q.Text)
 	var byWords, byMeaning []ranked
+	var sights []sight
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		if q.Mode != Meaning {
-			byWords, err = s.byWords(gctx, scopes, q.Text, depth)
+			byWords, sights, err = s.byWords(gctx, scopes, q.Text, depth)
 		}
 		return err
 	})
@@ -148,83 +156,59 @@ func (s *Service) rank(ctx context.Context, scopes []scope, q Query) (Result, er
 		return Result{}, err
 	}
 	if q.Mode == Meaning && res.Encoder == "" {
-		list, err := s.byWords(ctx, scopes, q.Text, depth)
-		if err != nil {
+		var err error
+		if byWords, sights, err = s.byWords(ctx, scopes, q.Text, depth); err != nil {
 			return Result{}, err
 		}
-		byWords = list
 	}
-	best := fuse(byWords, byMeaning)
-	var err error
-	res.Hits, err = s.load(ctx, scopes, best[:min(len(best), q.Limit)])
-	return res, err
+	if q.PerDocument == 1 {
+		byWords, byMeaning = perDocument(byWords, 1), perDocument(byMeaning, 1)
+	}
+	best := s.fuse(scopes, q.PerDocument == 1, byWords, byMeaning)
+	if q.PerDocument > 1 {
+		best = perDocument(best, q.PerDocument)
+	}
+	return s.pick(ctx, scopes, sights, q, best, res)
 }
 
-// byWords ranks by BM25, with the statistics of each collection.
-func (s *Service) byWords(ctx context.Context, scopes []scope, text string, depth int) (out []ranked, err error) {
-	terms := queryTerms(text)
-	if len(terms) == 0 {
-		return nil, nil
-	}
+// byWords ranks by BM25, with the statistics of each collection as far as the viewer may read it.
+func (s *Service) byWords(ctx context.Context, scopes []scope, text string, depth int) (out []ranked, sights []sight, err error) {
 	for i, sc := range scopes {
-		scores, err := s.bm25(ctx, sc, terms)
+		l, err := s.lexicons.search(ctx, sc, text, depth)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for id, score := range scores {
-			out = append(out, ranked{i, id, score})
+		for _, f := range l.found {
+			out = append(out, ranked{i, passageID(f.ID), f.Score})
 		}
+		sights = append(sights, sight{l.languages, l.weights})
 	}
-	return top(out, depth), nil
-}
-
-func queryTerms(text string) []string {
-	terms := words.List(text)
-	slices.Sort(terms)
-	terms = slices.Compact(terms)
-	return terms[:min(len(terms), maxTerms)]
-}
-
-func (s *Service) bm25(ctx context.Context, sc scope, terms []string) (map[passageID]float64, error) {
-	type occurrence struct {
-		id    passageID
-		score float64
-	}
-	average := float64(sc.terms) / float64(max(sc.passages, 1))
-	in := map[int64]int64{}
-	found := map[int64][]occurrence{}
-	err := s.db.postings(ctx, sc, termIDs(sc.Collection, terms), func(term, edition int64, part, passages int, packed []byte) error {
-		in[term] += int64(passages)
-		return words.Postings(packed, func(p words.Posting) {
-			found[term] = append(found[term], occurrence{passageOf(edition, part+p.Passage), words.Score(p.Count, p.Length, average)})
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	scores := map[passageID]float64{}
-	for _, term := range slices.Sorted(maps.Keys(found)) { // in one order, so that sums are the same each time
-		weight := words.Weight(in[term], sc.passages)
-		for _, o := range found[term] {
-			scores[o.id] += weight * o.score
-		}
-	}
-	return scores, nil
+	return top(out, depth), sights, nil
 }
 
 // byMeaning ranks by the cosine with the query's vector. When there is no vector, it says so in res and returns nothing.
 func (s *Service) byMeaning(ctx context.Context, scopes []scope, text string, depth int, res *Result) (out []ranked, err error) {
-	e, err := s.embedQuery(ctx, text)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		s.log.LogAttrs(ctx, slog.LevelWarn, "search goes by words alone", slog.String("kind", fault.KindOf(err).String()), slog.String("error", err.Error()))
-		res.Degraded = true
-		return nil, nil
-	}
-	res.Encoder = e.digest
+	vectors := map[encoderOf]embedded{} // of the query, for each encoder that a collection goes by
 	for i, sc := range scopes {
+		if sc.Encoder == "" {
+			continue // nothing was encoded yet
+		}
+		who := encoderOf{sc.Model, sc.Encoder}
+		e, known := vectors[who]
+		if !known {
+			if e, err = s.embedQuery(ctx, who, text); err != nil {
+				if ctx.Err() != nil {
+					return nil, err
+				}
+				s.log.LogAttrs(ctx, slog.LevelWarn, "search goes by words alone", slog.String("kind", fault.KindOf(err).String()), slog.String("error", err.Error()))
+			}
+			vectors[who] = e
+		}
+		if e.digest == "" {
+			res.Degraded = true
+			continue
+		}
+		res.Encoder = e.digest
 		near, err := s.near(ctx, sc, e, depth)
 		if err != nil {
 			return nil, err
@@ -243,55 +227,6 @@ func top(list []ranked, n int) []ranked {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.collection, b.collection), cmp.Compare(a.id, b.id))
 	})
 	return list[:min(len(list), n)]
-}
-
-// fuse adds up 1/(k + rank) over the lists. One list alone keeps its own scores.
-func fuse(lists ...[]ranked) []ranked {
-	lists = slices.DeleteFunc(lists, func(l []ranked) bool { return len(l) == 0 })
-	if len(lists) == 0 {
-		return nil
-	}
-	if len(lists) == 1 {
-		return lists[0]
-	}
-	type place struct {
-		collection int
-		id         passageID
-	}
-	sums := map[place]float64{}
-	for _, l := range lists {
-		for rank, r := range l {
-			sums[place{r.collection, r.id}] += 1 / float64(fusionK+rank+1)
-		}
-	}
-	out := make([]ranked, 0, len(sums))
-	for p, score := range sums {
-		out = append(out, ranked{p.collection, p.id, score})
-	}
-	return top(out, len(out))
-}
-
-// load fetches the passages. What was deleted or closed to the viewer meanwhile is left out.
-func (s *Service) load(ctx context.Context, scopes []scope, list []ranked) ([]Hit, error) {
-	ids := make([][]passageID, len(scopes))
-	for _, r := range list {
-		ids[r.collection] = append(ids[r.collection], r.id)
-	}
-	found := make([]map[passageID]Hit, len(scopes))
-	for i := range scopes {
-		var err error
-		if found[i], err = s.db.passages(ctx, scopes[i], ids[i]); err != nil {
-			return nil, err
-		}
-	}
-	out := make([]Hit, 0, len(list))
-	for _, r := range list {
-		if h, ok := found[r.collection][r.id]; ok {
-			h.Score = r.score
-			out = append(out, h)
-		}
-	}
-	return out, nil
 }
 
 // record puts the retrieval into the log of decisions before its result leaves.

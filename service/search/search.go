@@ -9,6 +9,7 @@ package search
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -38,6 +39,7 @@ import (
 	"aran/platform/store"
 	"aran/platform/vector"
 	"aran/service/search/chunk"
+	"aran/service/search/extract"
 )
 
 // SystemTenant owns the public collections.
@@ -63,11 +65,14 @@ const (
 
 // Collection is a named set of documents of one tenant.
 type Collection struct {
-	Name, Description, Owner string
-	Public                   bool
-	Created                  time.Time
-	Documents                int64 // that the caller may read; only of a single collection
-	ReadOnly                 bool  // it belongs to the platform
+	Settings
+	Name, Owner string
+	Public      bool
+	Encoder     string // digest of the model that its searches go by; empty: nothing was encoded yet
+	Created     time.Time
+	Documents   int64        // that the caller may read; only of a single collection
+	ReadOnly    bool         // it belongs to the platform
+	Reembedding *Reembedding // the last one, if there was one; only of a single collection
 
 	id, generation, passages, terms int64
 	tenant, pack                    string
@@ -84,9 +89,20 @@ type Document struct {
 	Access                               []string // "user:…", "role:…"; empty: everyone in the tenant
 	Version                              int64
 	Created, Updated                     time.Time
+	Origin                               Origin
+	DuplicateOf                          string // another document with the same text, in the answer to a put
+	Skipped                              bool   // it was not stored: DuplicateOf is what is there
 	digest                               string // of all that the owner gave
 	collection, latest, edition          int64
 	restricted                           bool
+}
+
+// Origin is what a document's text was taken from.
+type Origin struct {
+	Digest   string   // SHA-256 of the bytes that were sent; empty: the text itself was
+	Type     string   // their content type
+	Pages    []int    // where each page begins in the text, in bytes; empty: there are no pages
+	Findings []string // kinds of what the extraction found suspicious, as text that readers don't see
 }
 
 // fingerprint tells whether the owner gave something new.
@@ -121,28 +137,41 @@ type Deps struct {
 	Guard  guardv1connect.GuardServiceClient
 	Infer  inferv1connect.InferServiceClient
 	Count  func(string) int
-	Packs  [][]byte // collections that come with the program, as Pack.Encode made them
-	Log    *slog.Logger
+	Dir    string   // where this replica may keep what it can make again; empty: nowhere
+	Rerank Reranker // nil: there is none
+	// Cache is a directory of this service's own, where compiled code of the PDF engine is kept; empty: in memory.
+	Cache string
+	Packs [][]byte // collections that come with the program, as Pack.Encode made them
+	Log   *slog.Logger
 }
 
 // Service finds passages. Safe for concurrent use.
 type Service struct {
-	cfg     Config
-	db      db
-	bus     *bus.Conn
-	guard   guardv1connect.GuardServiceClient
-	infer   inferv1connect.InferServiceClient
-	count   func(string) int
-	log     *slog.Logger
-	breaker *breaker.Breaker
-	indexes *indexes
+	cfg           Config
+	db            db
+	bus           *bus.Conn
+	guard         guardv1connect.GuardServiceClient
+	infer         inferv1connect.InferServiceClient
+	count         func(string) int
+	log           *slog.Logger
+	breaker       *breaker.Breaker
+	reranker      Reranker
+	rerankBreaker *breaker.Breaker
+	indexes       *indexes
+	lexicons      *lexicons
+	hosted        *hosted // nil: vectors are not searched on a server of another vendor's
 	// inDatabase: pgvector has all vectors, and is asked in place of the indexes.
 	inDatabase atomic.Bool
+	unclean    atomic.Bool  // deleted rows may stand in the journal
+	watchers   atomic.Int64 // open streams of progress
+	scrubbed   atomic.Int64 // when tidy looked last, in microseconds
 
 	ingest   *saga.Saga[ingestion]
+	reembeds *saga.Saga[reembedding]
 	public   *rpc.Public
 	internal http.Handler
 	packs    [][]byte
+	reader   *extract.Reader
 	metrics  metrics
 
 	wake chan struct{} // there is something in the trash, or a parked edition
@@ -164,14 +193,19 @@ func New(cfg Config, d Deps) (*Service, error) {
 		return nil, errNoPostgres
 	}
 	s := &Service{
-		cfg: cfg, db: db{d.DB, vector.NewTable(d.DB)}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log,
-		breaker: breaker.New("infer", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
+		cfg: cfg, db: db{d.DB, vector.NewTable(d.DB)}, bus: d.Bus, guard: d.Guard, infer: d.Infer, count: d.Count, packs: d.Packs, log: d.Log, reader: extract.NewReader(d.Cache),
+		breaker: breaker.New("infer", breaker.Default(), d.Log), reranker: d.Rerank, rerankBreaker: breaker.New("reranker", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
-	s.indexes = newIndexes(s.db, cfg)
+	s.indexes, s.lexicons = newIndexes(s.db, cfg, d.Dir, d.Log), newLexicons(s.db, cfg, s.makeTerms)
+	var err error
+	if s.hosted, err = openHost(s.db, cfg, d.Log); err != nil {
+		return nil, err
+	}
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
 	s.ingest = saga.Define(d.Sagas, "ingest", s.run)
+	s.reembeds = saga.Define(d.Sagas, "reembed", s.reembed)
 	s.public = rpc.NewPublic(d.Server, "search")
 	s.routes()
 	mux := http.NewServeMux()
@@ -197,7 +231,7 @@ func (s *Service) Internal() http.Handler { return s.internal }
 
 // Start takes stored documents into work, and begins to delete what was thrown away. The saga engine is launched by its owner.
 func (s *Service) Start(ctx context.Context) error {
-	if err := s.openVectors(ctx); err != nil {
+	if err := errors.Join(s.openVectors(ctx), s.indexes.openDir()); err != nil {
 		return fmt.Errorf("search: %w", err)
 	}
 	for _, p := range s.packs {
@@ -212,9 +246,18 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.bus.Broadcast(ctx, []string{DocumentDeleted, CollectionDeleted}, s.forget); err != nil {
 		return fmt.Errorf("search: %w", err)
 	}
+	if err := s.bus.Broadcast(ctx, []string{ReembeddingEnded}, s.wentOver); err != nil {
+		return fmt.Errorf("search: %w", err)
+	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.tidy(life) })
+	s.done.Go(func() { s.indexes.tend(life) })
+	s.done.Go(func() { s.keepTerms(life) })
+	if s.hosted != nil {
+		s.done.Go(func() { s.hosted.keep(life) })
+	}
+	s.done.Go(func() { s.watchEncoders(life) })
 	if s.cfg.Vectors == VectorsPgvector {
 		s.done.Go(func() { s.keepVectors(life) })
 	}
@@ -231,21 +274,11 @@ func (s *Service) Stop(ctx context.Context) error {
 	go func() { s.done.Wait(); close(done) }()
 	select {
 	case <-done:
-		return nil
+		s.indexes.clear(ctx)
+		return s.reader.Close(ctx)
 	case <-ctx.Done():
 		return fmt.Errorf("stop search: %w", ctx.Err())
 	}
-}
-
-// CreateCollection makes a collection of the caller's tenant. key makes it safe to repeat; it may be empty.
-func (s *Service) CreateCollection(ctx context.Context, c Collection, key string) (Collection, error) {
-	v := viewerOf(auth.From(ctx))
-	if c.Public {
-		return Collection{}, fault.New(fault.Unsupported, "unsupported", "Public collections belong to the platform; a collection is readable in its own tenant.")
-	}
-	c.tenant, c.Owner, c.Created = v.tenant, v.subject, now()
-	w := write{scope: v.tenant + "/" + v.subject + "/create_collection", key: key, request: digest(c.Name + "\x00" + c.Description)}
-	return s.db.createCollection(ctx, c, s.cfg.Collections, w)
 }
 
 func errPersonal() error {
@@ -260,7 +293,13 @@ func (s *Service) Collection(ctx context.Context, name string) (Collection, erro
 		return c, err
 	}
 	c.ReadOnly = c.tenant != v.tenant
-	c.Documents, err = s.db.countReadable(ctx, c, v)
+	if c.Documents, err = s.db.countReadable(ctx, c, v); err != nil || c.ReadOnly {
+		return c, err
+	}
+	job, err := s.db.lastReembedding(ctx, s.db, c.id)
+	if err == nil && job.ID != "" {
+		c.Reembedding = &job
+	}
 	return c, err
 }
 
@@ -295,10 +334,10 @@ func (s *Service) DeleteCollection(ctx context.Context, name string) error {
 
 // Put stores a document and acknowledges it; indexing follows. The same id again makes a new version, unless
 // nothing changed. key makes it safe to repeat; it may be empty.
-func (s *Service) Put(ctx context.Context, collection string, x Document, key string) (Document, error) {
+func (s *Service) Put(ctx context.Context, collection string, x Document, key string) (Collection, Document, error) {
 	v := viewerOf(auth.From(ctx))
 	if err := checkDocument(x); err != nil {
-		return Document{}, err
+		return Collection{}, Document{}, err
 	}
 	w := write{scope: v.tenant + "/" + v.subject + "/put_document", key: key, request: digest(collection + "\x00" + x.ID + "\x00" + x.fingerprint())}
 	if x.ID == "" {
@@ -308,37 +347,65 @@ func (s *Service) Put(ctx context.Context, collection string, x Document, key st
 		x.ContentType = plainText
 	}
 	x.Status, x.Trust, x.Source, x.Updated, x.digest = StatusQueued, TrustOutside, "upload", now(), x.fingerprint()
-	out, err := s.db.putDocument(ctx, v, collection, x, w)
+	c, out, err := s.db.putDocument(ctx, v, collection, x, w)
 	if err != nil {
-		return Document{}, err
+		return Collection{}, Document{}, err
 	}
 	fault.Point("search.document_stored")
-	return out, nil
+	return c, out, nil
 }
 
-// Document returns a document with its text.
-func (s *Service) Document(ctx context.Context, collection, id string) (Document, error) {
+// Document returns a document with its text, and its collection. version 0 is the one that was stored last; another one
+// must be found by searches, or be kept.
+func (s *Service) Document(ctx context.Context, collection, id string, version int64) (Collection, Document, error) {
 	v := viewerOf(auth.From(ctx))
 	c, err := s.db.readable(ctx, v.tenant, collection)
 	if err != nil {
-		return Document{}, err
+		return c, Document{}, err
 	}
 	x, err := s.db.document(ctx, s.db, v, c, id)
 	if err != nil {
-		return Document{}, err
+		return c, Document{}, err
 	}
-	x.ContentType, x.Text, err = s.db.text(ctx, x)
-	return x, err
+	edition := x.latest
+	if version != 0 && version != x.Version {
+		list, err := s.db.versions(ctx, x)
+		if err != nil {
+			return c, Document{}, err
+		}
+		i := slices.IndexFunc(list, func(v Version) bool { return v.Number == version })
+		if i < 0 {
+			return c, Document{}, fault.New(fault.Missing, "no_such_version", "There is no version %d of %q any more.", version, id)
+		}
+		edition = list[i].edition
+	}
+	x, err = s.db.edition(ctx, x, edition)
+	return c, x, err
 }
 
-// Documents lists documents without their text, by id, after an id.
-func (s *Service) Documents(ctx context.Context, collection, after string, limit int) ([]Document, error) {
+// Versions lists those of a document that can be read, the newest first.
+func (s *Service) Versions(ctx context.Context, collection, id string) ([]Version, error) {
 	v := viewerOf(auth.From(ctx))
 	c, err := s.db.readable(ctx, v.tenant, collection)
 	if err != nil {
 		return nil, err
 	}
-	return s.db.documents(ctx, v, c, after, limit)
+	x, err := s.db.document(ctx, s.db, v, c, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.db.versions(ctx, x)
+}
+
+// Documents lists documents without their text, by id, after an id.
+func (s *Service) Documents(ctx context.Context, collection, after string, limit int) (Collection, []Document, error) {
+	v := viewerOf(auth.From(ctx))
+	c, err := s.db.readable(ctx, v.tenant, collection)
+	if err != nil {
+		return c, nil, err
+	}
+	list, err := s.db.documents(ctx, v, c, after, limit)
+	return c, list, err
 }
 
 // DeleteDocument deletes a document, its text, and all that was made of it.

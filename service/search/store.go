@@ -24,8 +24,8 @@ const (
 	nextNumber = `INSERT INTO search_sequence (name, last) VALUES ($1, 1)
 		ON CONFLICT (name) DO UPDATE SET last = search_sequence.last + 1 RETURNING last`
 
-	collectionColumns = `id, tenant, name, description, public, owner, created_at, generation, passages, terms, pack`
-	insertCollection  = `INSERT INTO search_collection (` + collectionColumns + `, personal) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, 0)`
+	collectionColumns = `id, tenant, name, description, public, owner, created_at, generation, passages, terms, pack, fields, language, model, encoder, words, meaning, duplicates, versions`
+	insertCollection  = `INSERT INTO search_collection (` + collectionColumns + `, personal) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0)`
 	countCollections  = `SELECT COUNT(*) FROM search_collection WHERE tenant = $1`
 	ownCollection     = `SELECT ` + collectionColumns + ` FROM search_collection WHERE tenant = $1 AND name = $2`
 	publicCollection  = `SELECT ` + collectionColumns + ` FROM search_collection WHERE tenant = $1 AND name = $2 AND public = 1`
@@ -37,24 +37,25 @@ const (
 	deleteAccesses   = `DELETE FROM search_access WHERE collection = $1`
 	deleteMetadatas  = `DELETE FROM search_metadata WHERE collection = $1`
 	deleteGone       = `DELETE FROM search_gone WHERE collection = $1`
+	deleteJobs       = `DELETE FROM search_reembedding WHERE collection = $1`
+	deleteAllVersion = `DELETE FROM search_version WHERE collection = $1`
 	countDocuments   = `SELECT COUNT(*) FROM search_document d WHERE d.collection = $1`
 
 	documentColumns = `d.collection, d.id, d.title, d.owner, d.source, d.trust, d.status, d.reason, d.restricted, d.access, d.metadata, d.version, d.digest, d.latest, d.edition, d.created_at, d.updated_at`
 	documentByID    = `SELECT ` + documentColumns + ` FROM search_document d WHERE d.collection = $1 AND d.id = $2`
-	insertDocument  = `INSERT INTO search_document (collection, id, title, owner, source, trust, status, reason, restricted, access, metadata, version, digest, latest, edition, generation, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $12, $13, NULL, $14, $15, $15)`
+	insertDocument  = `INSERT INTO search_document (collection, id, title, owner, source, trust, status, reason, restricted, access, metadata, version, digest, latest, edition, generation, created_at, updated_at, text_digest)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $12, $13, NULL, $14, $15, $15, $16)`
 	updateDocument = `UPDATE search_document SET title = $1, source = $2, trust = $3, status = $4, reason = '', restricted = $5, access = $6, metadata = $7,
-		version = $8, digest = $9, latest = $10, generation = $11, updated_at = $12 WHERE collection = $13 AND id = $14`
+		version = $8, digest = $9, latest = $10, generation = $11, updated_at = $12, text_digest = $13 WHERE collection = $14 AND id = $15`
 	deleteDocument = `DELETE FROM search_document WHERE collection = $1 AND id = $2`
 	deleteAccess   = `DELETE FROM search_access WHERE collection = $1 AND document = $2`
 	insertAccess   = `INSERT INTO search_access (collection, document, principal) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
 	deleteMetadata = `DELETE FROM search_metadata WHERE collection = $1 AND document = $2`
-	insertMetadata = `INSERT INTO search_metadata (collection, document, name, value) VALUES ($1, $2, $3, $4)`
+	insertMetadata = `INSERT INTO search_metadata (collection, document, name, value, kind, number) VALUES ($1, $2, $3, $4, $5, $6)`
 	trashEditions  = `INSERT INTO search_trash (edition) SELECT id FROM search_edition WHERE collection = $1 AND document = $2 ON CONFLICT DO NOTHING`
 	trashEdition   = `INSERT INTO search_trash (edition) VALUES ($1) ON CONFLICT DO NOTHING`
-	insertEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, encoder, cut, passages, terms, attempt, retry_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', '', 0, 0, 0, 0)`
-	editionText   = `SELECT content_type, text FROM search_edition WHERE id = $1`
+	insertEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, encoder, cut, passages, terms, attempt, retry_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, '', '', 0, 0, 0, 0)`
 	nextGenerat   = `UPDATE search_collection SET generation = generation + 1, passages = passages + $1, terms = terms + $2 WHERE id = $3 RETURNING generation`
 	insertGone    = `INSERT INTO search_gone (collection, generation, edition) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
 	pruneGone     = `DELETE FROM search_gone WHERE collection = $1 AND generation <= $2`
@@ -70,9 +71,17 @@ func number(ctx context.Context, tx *store.Tx, name string) (n int64, err error)
 
 func scanCollection(r store.Row) (c Collection, err error) {
 	var created int64
-	err = r.Scan(&c.id, &c.tenant, &c.Name, &c.Description, &c.Public, &c.Owner, &created, &c.generation, &c.passages, &c.terms, &c.pack)
+	var fields string
+	err = r.Scan(&c.id, &c.tenant, &c.Name, &c.Description, &c.Public, &c.Owner, &created, &c.generation, &c.passages, &c.terms, &c.pack,
+		&fields, &c.Language, &c.Model, &c.Encoder, &c.Weights.Words, &c.Weights.Meaning, &c.Duplicates, &c.Versions)
+	if err != nil {
+		return c, err
+	}
 	c.Created = time.UnixMicro(created).UTC()
-	return c, err
+	if err := json.Unmarshal([]byte(fields), &c.Fields); err != nil {
+		return c, fmt.Errorf("fields of collection %s: %w", c.Name, err)
+	}
+	return c, nil
 }
 
 // createCollection makes a collection, or returns the one that the same request made before.
@@ -102,7 +111,7 @@ func (d db) createCollection(ctx context.Context, c Collection, quota int, w wri
 		if c.id, err = number(ctx, tx, "collection"); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, insertCollection, c.id, c.tenant, c.Name, c.Description, bit(c.Public), c.Owner, c.Created.UnixMicro(), c.pack); err != nil {
+		if err := d.insertCollection(ctx, tx, c); err != nil {
 			if store.IsUnique(err) || fault.KindOf(err) == fault.Conflict {
 				return fault.New(fault.Conflict, "collection_exists", "There is a collection %q already.", c.Name).Because(err)
 			}
@@ -115,6 +124,16 @@ func (d db) createCollection(ctx context.Context, c Collection, quota int, w wri
 		return tx.Emit(ctx, store.Event{Type: CollectionCreated, Tenant: c.tenant, Actor: c.Owner, Subject: c.Name, Data: CollectionEvent{Collection: c.Name}})
 	})
 	return out, err
+}
+
+func (d db) insertCollection(ctx context.Context, tx *store.Tx, c Collection) error {
+	fields, err := json.Marshal(c.Fields)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, insertCollection, c.id, c.tenant, c.Name, c.Description, bit(c.Public), c.Owner, c.Created.UnixMicro(), c.pack,
+		string(fields), c.Language, c.Model, c.Encoder, c.Weights.Words, c.Weights.Meaning, c.Duplicates, c.Versions)
+	return err
 }
 
 // querier reads, inside a transaction or outside.
@@ -173,6 +192,9 @@ func (d db) countReadable(ctx context.Context, c Collection, v viewer) (n int64,
 // deleteCollection unlinks a collection and everything in it; sweep deletes the rest.
 func (d db) deleteCollection(ctx context.Context, v viewer, name string) error {
 	return d.Tx(ctx, func(tx *store.Tx) error {
+		if err := tx.Overwrite(ctx); err != nil {
+			return err
+		}
 		c, err := d.own(ctx, tx, v.tenant, name)
 		if err != nil {
 			return err
@@ -188,7 +210,7 @@ func (d db) deleteCollection(ctx context.Context, v viewer, name string) error {
 		if c.Owner != v.subject && readable < all {
 			return fault.New(fault.Denied, "collection_not_yours", "The collection holds documents that you may not read; its owner can delete it.")
 		}
-		for _, q := range []string{trashCollection, deleteDocuments, deleteAccesses, deleteMetadatas, deleteGone, deleteCollection} {
+		for _, q := range []string{trashCollection, deleteAllVersion, deleteDocuments, deleteAccesses, deleteMetadatas, deleteGone, deleteJobs, deleteCollection} {
 			if _, err := tx.Exec(ctx, q, c.id); err != nil {
 				return err
 			}
@@ -219,13 +241,14 @@ func scanDocument(r store.Row) (x Document, err error) {
 }
 
 // putDocument stores a new version of a document, and the event that begins the work on it.
-func (d db) putDocument(ctx context.Context, v viewer, name string, x Document, w write) (out Document, err error) {
+func (d db) putDocument(ctx context.Context, v viewer, name string, x Document, w write) (of Collection, out Document, err error) {
 	err = d.Tx(ctx, func(tx *store.Tx) error {
 		x := x // the function may run again
 		c, err := d.own(ctx, tx, v.tenant, name)
 		if err != nil {
 			return err
 		}
+		of = c
 		id, err := w.earlier(ctx, tx)
 		if err != nil {
 			return err
@@ -234,7 +257,24 @@ func (d db) putDocument(ctx context.Context, v viewer, name string, x Document, 
 			out, err = d.document(ctx, tx, v, c, id)
 			return err
 		}
+		if x.Metadata, err = conform(c.Fields, x.Metadata); err != nil {
+			return err
+		}
+		twin, err := d.twin(ctx, tx, v, c, x)
+		if err != nil {
+			return err
+		}
 		old, err := scanDocument(tx.QueryRow(ctx, documentByID, c.id, x.ID))
+		if store.NoRows(err) && twin != "" && c.Duplicates != KeepDuplicates {
+			if c.Duplicates == RefuseDuplicates {
+				return fault.New(fault.Conflict, "duplicate", "The collection has this text already, as %q, and takes no duplicates.", twin)
+			}
+			if out, err = d.document(ctx, tx, v, c, twin); err != nil {
+				return err
+			}
+			out.DuplicateOf, out.Skipped = twin, true
+			return w.remember(ctx, tx, twin)
+		}
 		switch {
 		case store.NoRows(err):
 			x.Version, x.Created = 1, x.Updated
@@ -246,7 +286,7 @@ func (d db) putDocument(ctx context.Context, v viewer, name string, x Document, 
 				return fault.New(fault.Conflict, "document_exists", "The id %q is taken; choose another.", x.ID)
 			}
 			if old.digest == x.digest && (old.Status == StatusIndexed || old.Status == StatusQueued) {
-				out = old
+				out, out.DuplicateOf = old, twin
 				return w.remember(ctx, tx, old.ID)
 			}
 			x.Version, x.Created, x.Owner, x.edition = old.Version+1, old.Created, old.Owner, old.edition
@@ -259,6 +299,7 @@ func (d db) putDocument(ctx context.Context, v viewer, name string, x Document, 
 		if out, err = d.insert(ctx, tx, c, x, v.subject, v.scopes); err != nil {
 			return err
 		}
+		out.DuplicateOf = twin
 		if err := w.remember(ctx, tx, out.ID); err != nil {
 			return err
 		}
@@ -267,7 +308,7 @@ func (d db) putDocument(ctx context.Context, v viewer, name string, x Document, 
 			Data: DocumentEvent{Document: out.ID, Collection: name, Version: out.Version, Digest: digest(x.Text)},
 		})
 	})
-	return out, err
+	return of, out, err
 }
 
 // insert writes the rows of a document's new version: into a new row of the document if there is none.
@@ -284,10 +325,19 @@ func (d db) insert(ctx context.Context, tx *store.Tx, c Collection, x Document, 
 	if err != nil {
 		return x, err
 	}
+	pages, err := json.Marshal(x.Origin.Pages)
+	if err != nil {
+		return x, err
+	}
+	findings, err := json.Marshal(x.Origin.Findings)
+	if err != nil {
+		return x, err
+	}
 	if x.latest, err = number(ctx, tx, "edition"); err != nil {
 		return x, err
 	}
-	if _, err := tx.Exec(ctx, insertEdition, x.latest, c.id, x.ID, x.Version, c.tenant, subject, string(ceiling), x.Title, x.ContentType, x.Text, digest(x.Text)); err != nil {
+	if _, err := tx.Exec(ctx, insertEdition, x.latest, c.id, x.ID, x.Version, c.tenant, subject, string(ceiling), x.Title, x.ContentType, x.Text, digest(x.Text),
+		x.Origin.Digest, x.Origin.Type, string(pages), string(findings), x.Updated.UnixMicro()); err != nil {
 		return x, err
 	}
 	// What was found before may have other readers and other metadata now.
@@ -298,10 +348,10 @@ func (d db) insert(ctx context.Context, tx *store.Tx, c Collection, x Document, 
 	x.collection, x.restricted = c.id, len(x.Access) > 0
 	if x.Created.Equal(x.Updated) {
 		_, err = tx.Exec(ctx, insertDocument, c.id, x.ID, x.Title, x.Owner, x.Source, x.Trust, x.Status, bit(x.restricted), string(access), string(metadata),
-			x.Version, x.digest, x.latest, generation, x.Updated.UnixMicro())
+			x.Version, x.digest, x.latest, generation, x.Updated.UnixMicro(), digest(x.Text))
 	} else {
 		err = tx.ExecOne(ctx, updateDocument, x.Title, x.Source, x.Trust, x.Status, bit(x.restricted), string(access), string(metadata),
-			x.Version, x.digest, x.latest, generation, x.Updated.UnixMicro(), c.id, x.ID)
+			x.Version, x.digest, x.latest, generation, x.Updated.UnixMicro(), digest(x.Text), c.id, x.ID)
 	}
 	if err != nil {
 		return x, err
@@ -317,7 +367,8 @@ func (d db) insert(ctx context.Context, tx *store.Tx, c Collection, x Document, 
 		}
 	}
 	for k, val := range x.Metadata {
-		if _, err := tx.Exec(ctx, insertMetadata, c.id, x.ID, k, val); err != nil {
+		kind, n := column(val)
+		if _, err := tx.Exec(ctx, insertMetadata, c.id, x.ID, k, val, kind, n); err != nil {
 			return x, err
 		}
 	}
@@ -354,15 +405,6 @@ func (d db) document(ctx context.Context, q querier, v viewer, c Collection, id 
 	return x, err
 }
 
-// text returns what the document's latest version says.
-func (d db) text(ctx context.Context, x Document) (contentType, text string, err error) {
-	err = d.QueryRow(ctx, editionText, x.latest).Scan(&contentType, &text)
-	if store.NoRows(err) {
-		return "", "", fault.NotFound("document", x.ID) // deleted meanwhile
-	}
-	return contentType, text, err
-}
-
 func (d db) documents(ctx context.Context, v viewer, c Collection, after string, limit int) (out []Document, err error) {
 	clause, args := v.may(c, 4)
 	query := `SELECT ` + documentColumns + ` FROM search_document d WHERE d.collection = $1 AND d.id > $2 AND ` + clause + ` ORDER BY d.id LIMIT $3`
@@ -388,6 +430,9 @@ func scanDocuments(rows store.Rows) (out []Document, err error) {
 // deleteDocument unlinks a document; sweep deletes what was made of its text.
 func (d db) deleteDocument(ctx context.Context, v viewer, name, id string) error {
 	return d.Tx(ctx, func(tx *store.Tx) error {
+		if err := tx.Overwrite(ctx); err != nil {
+			return err
+		}
 		c, err := d.own(ctx, tx, v.tenant, name)
 		if err != nil {
 			return err
@@ -422,7 +467,7 @@ func (d db) remove(ctx context.Context, tx *store.Tx, x Document) error {
 			return err
 		}
 	}
-	for _, q := range []string{trashEditions, deleteDocument, deleteAccess, deleteMetadata} {
+	for _, q := range []string{trashEditions, deleteVersions, deleteDocument, deleteAccess, deleteMetadata} {
 		if _, err := tx.Exec(ctx, q, x.collection, x.ID); err != nil {
 			return err
 		}
@@ -466,16 +511,6 @@ func (v viewer) may(c Collection, n int) (clause string, args []any) {
 	}
 	return "(d.restricted = 0 OR d.owner = $" + strconv.Itoa(n) +
 		" OR EXISTS (SELECT 1 FROM search_access a WHERE a.collection = d.collection AND a.document = d.id AND a.principal IN (" + marks(n, len(args)) + ")))", args
-}
-
-// with is the condition that a document has these metadata.
-func with(filter map[string]string, n int) (clause string, args []any) {
-	var sb strings.Builder
-	for k, val := range filter {
-		fmt.Fprintf(&sb, " AND EXISTS (SELECT 1 FROM search_metadata m WHERE m.collection = d.collection AND m.document = d.id AND m.name = $%d AND m.value = $%d)", n+len(args), n+len(args)+1)
-		args = append(args, k, val)
-	}
-	return sb.String(), args
 }
 
 // marks is a list of n parameters, from $first on.

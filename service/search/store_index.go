@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 
 	"aran/platform/fault"
@@ -10,7 +11,7 @@ import (
 )
 
 const (
-	jobByEdition = `SELECT e.id, e.collection, e.document, e.version, e.tenant, e.subject, e.scopes, e.title, e.content_type, e.text, e.encoder, e.cut, e.attempt, c.name
+	jobByEdition = `SELECT e.id, e.collection, e.document, e.version, e.tenant, e.subject, e.scopes, e.title, e.content_type, e.text, e.encoder, e.cut, e.attempt, c.name, c.language, e.findings
 		FROM search_edition e CROSS JOIN search_document d CROSS JOIN search_collection c
 		WHERE e.id = $1 AND d.latest = e.id AND d.status = 'queued' AND c.id = e.collection`
 	queuedEdition = `SELECT d.collection, d.id, d.version, d.edition, c.tenant, c.name, e.subject, e.digest
@@ -18,8 +19,8 @@ const (
 		WHERE d.latest = $1 AND d.status = 'queued' AND e.id = d.latest AND c.id = d.collection`
 	editionOf    = `SELECT e.id, e.attempt FROM search_edition e WHERE e.tenant = $1 AND e.collection = (SELECT id FROM search_collection WHERE tenant = $1 AND name = $2) AND e.document = $3 AND e.version = $4`
 	claimEncoder = `UPDATE search_edition SET encoder = $1, cut = $2 WHERE id = $3 AND (encoder = '' OR encoder = $1 AND cut = $2)`
-	copyEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, encoder, cut, passages, terms, attempt, retry_at)
-		SELECT $1, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, '', '', 0, 0, attempt + 1, $2 FROM search_edition WHERE id = $3`
+	copyEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, encoder, cut, passages, terms, attempt, retry_at)
+		SELECT $1, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, '', '', 0, 0, attempt + 1, $2 FROM search_edition WHERE id = $3`
 	replaceLatest = `UPDATE search_document SET latest = $1 WHERE latest = $2 AND status = 'queued'`
 	hasPart       = `SELECT passages FROM search_vector WHERE edition = $1 AND part = $2`
 	deletePassage = `DELETE FROM search_passage WHERE edition = $1 AND ordinal >= $2 AND ordinal < $3`
@@ -45,8 +46,10 @@ const (
 	trashParts    = `SELECT part FROM search_posting WHERE edition = $1 UNION SELECT part FROM search_vector WHERE edition = $1 ORDER BY 1 LIMIT 1`
 	trashPassages = `DELETE FROM search_passage WHERE edition = $1`
 	// The text of what was not indexed stays for its owner to see.
-	deleteEdition = `DELETE FROM search_edition WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM search_document d WHERE d.latest = $1)`
-	emptyTrash    = `DELETE FROM search_trash WHERE edition = $1`
+	// So does that of a version that is kept for citations.
+	deleteEdition = `DELETE FROM search_edition WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM search_document d WHERE d.latest = $1)
+		AND NOT EXISTS (SELECT 1 FROM search_version v WHERE v.edition = $1)`
+	emptyTrash = `DELETE FROM search_trash WHERE edition = $1`
 )
 
 // errSuperseded ends work on an edition that is not wanted any more: replaced, deleted, or finished by another run.
@@ -62,19 +65,21 @@ type job struct {
 	document, tenant, name, subject        string
 	scopes                                 []string
 	title, contentType, text, encoder, cut string
+	language                               string   // of the collection
+	findings                               []string // of the extraction
 }
 
 func (d db) job(ctx context.Context, edition int64) (j job, err error) {
-	var scopes string
+	var scopes, findings string
 	err = d.QueryRow(ctx, jobByEdition, edition).Scan(&j.edition, &j.collection, &j.document, &j.version, &j.tenant, &j.subject, &scopes,
-		&j.title, &j.contentType, &j.text, &j.encoder, &j.cut, &j.attempt, &j.name)
+		&j.title, &j.contentType, &j.text, &j.encoder, &j.cut, &j.attempt, &j.name, &j.language, &findings)
 	if store.NoRows(err) {
 		return j, errSuperseded()
 	}
 	if err != nil {
 		return j, err
 	}
-	return j, json.Unmarshal([]byte(scopes), &j.scopes)
+	return j, errors.Join(json.Unmarshal([]byte(scopes), &j.scopes), json.Unmarshal([]byte(findings), &j.findings))
 }
 
 // editionOf finds the edition that an event speaks of; 0 when it is gone.
@@ -119,7 +124,8 @@ type indexed struct {
 	first    int
 	passages []passage
 	terms    int64
-	postings []termPostings
+	postings []termPostings // for versions of this program that read them
+	stored   storedTerms
 	vectors  []byte
 }
 
@@ -160,6 +166,9 @@ func (d db) putPart(ctx context.Context, tx *store.Tx, collection, edition int64
 		}
 	}
 	if err := rows.flush(ctx, tx); err != nil {
+		return err
+	}
+	if err := d.putTerms(ctx, tx, edition, p.stored); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, insertVector, edition, p.first, len(p.passages), p.terms, p.vectors); err != nil {
@@ -203,7 +212,8 @@ func (b *batch) flush(ctx context.Context, tx *store.Tx) error {
 }
 
 // index stores a part of an edition that is still wanted. An edition has one encoder, and is cut in one way.
-func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder, cut string, p indexed) error {
+// beside are the same passages' vectors of the encoder that the collection goes over to; without an encoder there is none.
+func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder, cut string, p indexed, beside part) error {
 	q, err := d.queued(ctx, tx, edition)
 	if err != nil {
 		return err
@@ -215,7 +225,11 @@ func (d db) index(ctx context.Context, tx *store.Tx, edition int64, encoder, cut
 	if n != 1 {
 		return fault.New(fault.Conflict, codeChanged, "The encoder or the rules for cutting changed while the document was indexed.")
 	}
-	return d.putPart(ctx, tx, q.collection, edition, encoder, p)
+	if err := d.putPart(ctx, tx, q.collection, edition, encoder, p); err != nil || beside.encoder == "" {
+		return err
+	}
+	beside.collection = q.collection
+	return d.putBeside(ctx, tx, beside)
 }
 
 const codeChanged = "changed_while_indexing"
@@ -223,6 +237,9 @@ const codeChanged = "changed_while_indexing"
 // publish lets searches find an edition in place of the one before.
 func (d db) publish(ctx context.Context, tx *store.Tx, edition int64, reason, trust string, now int64) (q queued, passages int64, err error) {
 	if q, err = d.queued(ctx, tx, edition); err != nil {
+		return q, 0, err
+	}
+	if err := d.agree(ctx, tx, q.collection, edition); err != nil {
 		return q, 0, err
 	}
 	var terms, oldPassages, oldTerms int64
@@ -245,6 +262,9 @@ func (d db) publish(ctx context.Context, tx *store.Tx, edition int64, reason, tr
 		return q, 0, err
 	}
 	if q.old != 0 {
+		if err := d.retire(ctx, tx, q.collection, q.document, q.old, now); err != nil {
+			return q, 0, err
+		}
 		err = d.unlink(ctx, tx, q.collection, q.old, generation)
 	}
 	return q, passages, err
@@ -353,9 +373,12 @@ func (d db) sweepOne(ctx context.Context) (done bool, err error) {
 	}
 	err = d.Tx(ctx, func(tx *store.Tx) error {
 		var part int
+		if err := tx.Overwrite(ctx); err != nil {
+			return err
+		}
 		err := tx.QueryRow(ctx, trashParts, edition).Scan(&part)
 		if err == nil {
-			for _, q := range []string{deletePosting, deleteVector} {
+			for _, q := range []string{deletePosting, deleteTerms, deleteVector} {
 				if _, err := tx.Exec(ctx, q, edition, part); err != nil {
 					return err
 				}
@@ -368,7 +391,7 @@ func (d db) sweepOne(ctx context.Context) (done bool, err error) {
 		if err := d.deleteVectors(ctx, tx, edition); err != nil {
 			return err
 		}
-		for _, q := range []string{trashPassages, deleteEdition, emptyTrash} {
+		for _, q := range []string{trashBeside, trashPassages, deleteEdition, emptyTrash} {
 			if _, err := tx.Exec(ctx, q, edition); err != nil {
 				return err
 			}

@@ -8,7 +8,7 @@ import (
 
 const (
 	hasPack      = `SELECT COUNT(*) FROM search_collection WHERE tenant = $1 AND pack = $2`
-	setPack      = `UPDATE search_collection SET pack = $1, description = $2, public = 1 WHERE id = $3`
+	setPack      = `UPDATE search_collection SET pack = $1, description = $2, public = 1, encoder = $3 WHERE id = $4`
 	setEncoder   = `UPDATE search_edition SET encoder = $1 WHERE id = $2`
 	allDocuments = `SELECT ` + documentColumns + ` FROM search_document d WHERE d.collection = $1 ORDER BY d.id`
 )
@@ -34,14 +34,14 @@ func (d db) installPack(ctx context.Context, c Collection, encoder string, list 
 			if c.id, err = number(ctx, tx, "collection"); err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, insertCollection, c.id, SystemTenant, c.Name, c.Description, 1, c.Owner, c.Created.UnixMicro(), c.pack); err != nil {
+			if err := d.insertCollection(ctx, tx, c); err != nil {
 				return err
 			}
 		case err != nil:
 			return err
 		default:
 			c.id = old.id
-			if err := tx.ExecOne(ctx, setPack, c.pack, c.Description, c.id); err != nil {
+			if err := tx.ExecOne(ctx, setPack, c.pack, c.Description, encoder, c.id); err != nil {
 				return err
 			}
 		}

@@ -10,23 +10,22 @@ import (
 )
 
 const (
-	// Every row of the terms counts for their weights, but only what the viewer may read is handed out.
-	// CROSS JOIN keeps SQLite at reading the few postings first.
-	findPostings = `SELECT p.term, p.edition, p.part, p.passages, CASE WHEN $RIGHTS THEN p.packed END
-		FROM search_posting p CROSS JOIN search_document d
-		WHERE p.term IN ($TERMS) AND d.edition = p.edition AND d.collection = $1`
 	anyRestricted   = `SELECT COUNT(*) FROM (SELECT 1 FROM search_document WHERE collection = $1 AND restricted = 1 LIMIT 1) x`
 	allowedEditions = `SELECT d.edition FROM search_document d WHERE d.collection = $1 AND d.edition IS NOT NULL AND `
-	loadPassages    = `SELECT s.edition, s.ordinal, s.start_at, s.end_at, s.text, d.id, d.title, e.version
+	loadPassages    = `SELECT s.edition, s.ordinal, s.start_at, s.end_at, s.text, d.id, d.title, e.version, d.trust, d.source
 		FROM search_passage s CROSS JOIN search_document d CROSS JOIN search_edition e
 		WHERE d.edition = s.edition AND e.id = s.edition AND d.collection = $1 AND `
 
 	collectionState = `SELECT generation FROM search_collection WHERE id = $1`
 	goneEditions    = `SELECT edition FROM search_gone WHERE collection = $1 AND generation > $2`
-	changedVectors  = `SELECT v.edition, v.part, v.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector v
-		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder = $3 AND v.edition = e.id ORDER BY v.edition, v.part`
+	changedVectors  = `SELECT edition, part, packed FROM (
+		SELECT v.edition, v.part, v.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector v
+		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder = $3 AND v.edition = e.id
+		UNION ALL SELECT b.edition, b.part, b.packed FROM search_document d CROSS JOIN search_edition e CROSS JOIN search_vector_beside b
+		WHERE d.collection = $1 AND d.generation > $2 AND e.id = d.edition AND e.encoder <> $3 AND b.edition = e.id AND b.encoder = $3) x ORDER BY edition, part`
 	otherEncoders = `SELECT COUNT(*) FROM (SELECT 1 FROM search_document d CROSS JOIN search_edition e
-		WHERE d.collection = $1 AND e.id = d.edition AND e.encoder <> $2 LIMIT 1) x`
+		WHERE d.collection = $1 AND e.id = d.edition AND e.encoder <> $2
+		AND NOT EXISTS (SELECT 1 FROM search_vector_beside b WHERE b.edition = e.id AND b.encoder = $2) LIMIT 1) x`
 )
 
 // passageID names a passage in this process: edition and ordinal in one number.
@@ -45,7 +44,8 @@ func (p passageID) ordinal() int   { return int(p & (1<<ordinalBits - 1)) }
 type scope struct {
 	viewer
 	Collection
-	filter map[string]string
+	filter  []Condition
+	weights Weights
 }
 
 // condition is the WHERE part for search_document d, with parameters from $n on.
@@ -55,57 +55,13 @@ func (s scope) condition(n int) (clause string, args []any) {
 	return clause + more, append(args, moreArgs...)
 }
 
-// postings calls yield for each part of an edition that a term occurs in. packed is nil where the viewer may
-// not read: those count for the term's weight only.
-func (d db) postings(ctx context.Context, s scope, terms []int64, yield func(term, edition int64, part, passages int, packed []byte) error) error {
-	args := []any{s.id}
-	for _, t := range terms {
-		args = append(args, t)
-	}
-	clause, rights := s.condition(len(args) + 1)
-	query := strings.NewReplacer("$RIGHTS", clause, "$TERMS", marks(2, len(terms))).Replace(findPostings)
-	rows, err := d.Query(ctx, query, append(args, rights...)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var term, edition int64
-		var part, passages int
-		var packed []byte
-		if err := rows.Scan(&term, &edition, &part, &passages, &packed); err != nil {
-			return err
-		}
-		if err := yield(term, edition, part, passages, packed); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // allowed returns the editions that the viewer may read and the filter lets through; nil when that is every one.
 func (d db) allowed(ctx context.Context, s scope) (editions []int64, err error) {
-	if len(s.filter) == 0 {
-		var n int
-		if err := d.QueryRow(ctx, anyRestricted, s.id).Scan(&n); err != nil || n == 0 {
-			return nil, err
-		}
+	readable, wanted, err := d.readers(ctx, s)
+	if wanted != nil {
+		return wanted, err
 	}
-	clause, args := s.condition(2)
-	rows, err := d.Query(ctx, allowedEditions+clause, append([]any{s.id}, args...)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	editions = []int64{}
-	for rows.Next() {
-		var e int64
-		if err := rows.Scan(&e); err != nil {
-			return nil, err
-		}
-		editions = append(editions, e)
-	}
-	return editions, rows.Err()
+	return readable, err
 }
 
 // loadBatch is how many passages one query loads: two parameters each.
@@ -145,7 +101,7 @@ func (d db) scanHits(rows store.Rows, collection string, out map[passageID]Hit) 
 		var edition, version int64
 		var ordinal int
 		h := Hit{Collection: collection}
-		if err := rows.Scan(&edition, &ordinal, &h.Start, &h.End, &h.Text, &h.Document, &h.Title, &version); err != nil {
+		if err := rows.Scan(&edition, &ordinal, &h.Start, &h.End, &h.Text, &h.Document, &h.Title, &version, &h.Trust, &h.Source); err != nil {
 			return err
 		}
 		if h.Title == "" {

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -13,6 +14,7 @@ const (
 	eraseWithin = 5 * time.Second // a deletion waits so long for the last row; the rest follows by itself
 	tidyEvery   = time.Minute
 	dueAtOnce   = 100
+	scrubEvery  = 30 * time.Second
 	stuckAfter  = time.Hour // then a document that is still queued is taken into work again
 )
 
@@ -21,13 +23,36 @@ func (s *Service) erase(ctx context.Context, collection int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseWithin)
 	defer cancel()
 	defer s.nudge()
-	if err := s.indexes.refresh(ctx, collection); err != nil {
+	s.unclean.Store(true)
+	if err := errors.Join(s.indexes.refresh(ctx, collection), s.lexicons.refresh(ctx, collection)); err != nil {
 		return err
 	}
-	if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+	if s.hosted != nil {
+		s.hosted.refresh(ctx)
+	}
+	if err := s.sweep(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // tidy goes on with it
+		}
 		return err
+	}
+	if err := s.scrub(ctx); err != nil && ctx.Err() == nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "deleted rows are not overwritten yet; it is tried again", slog.String("error", err.Error()))
 	}
 	return nil
+}
+
+// scrub takes what was deleted out of the database's journal. A file's pages are overwritten as they are deleted from; on
+// PostgreSQL that is the server's own business (VACUUM).
+func (s *Service) scrub(ctx context.Context) error {
+	if s.db.Shared() || !s.unclean.Swap(false) {
+		return nil
+	}
+	err := s.db.Scrub(ctx, "search_edition")
+	if err != nil {
+		s.unclean.Store(true)
+	}
+	return err
 }
 
 // sweep empties the trash, piece by piece.
@@ -37,6 +62,7 @@ func (s *Service) sweep(ctx context.Context) error {
 		if err != nil || done {
 			return err
 		}
+		s.unclean.Store(true)
 		fault.Point("search.swept")
 	}
 }
@@ -46,6 +72,11 @@ func (s *Service) forget(ctx context.Context, e bus.Event) {
 	for c := range s.indexes.all() {
 		if err := s.indexes.refresh(ctx, c); err != nil {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "index not refreshed", slog.String("event", e.ID), slog.String("error", err.Error()))
+		}
+	}
+	for _, c := range s.lexicons.all() {
+		if err := s.lexicons.refresh(ctx, c); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "words index not refreshed", slog.String("event", e.ID), slog.String("error", err.Error()))
 		}
 	}
 }
@@ -81,7 +112,19 @@ func (s *Service) tidyOnce(ctx context.Context) (time.Duration, error) {
 	if err := s.sweep(ctx); err != nil {
 		return tidyEvery, err
 	}
+	for done := false; !done; {
+		var err error
+		if done, err = s.db.lookAtMetadata(ctx, dueAtOnce); err != nil {
+			return tidyEvery, err
+		}
+	}
 	at := now()
+	if last := s.scrubbed.Load(); at.UnixMicro()-last > scrubEvery.Microseconds() {
+		s.scrubbed.Store(at.UnixMicro())
+		if err := s.scrub(ctx); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelDebug, "deleted rows are not overwritten yet; it is tried again", slog.String("error", err.Error()))
+		}
+	}
 	if err := s.db.rescue(ctx, at.UnixMicro(), at.Add(-stuckAfter).UnixMicro()); err != nil {
 		return tidyEvery, err
 	}
@@ -98,9 +141,26 @@ func (s *Service) tidyOnce(ctx context.Context) (time.Duration, error) {
 			return tidyEvery, err
 		}
 	}
-	next, err := s.db.nextDue(ctx)
-	if err != nil || next == 0 {
+	job, err := s.dueJobs(ctx, at)
+	if err != nil {
 		return tidyEvery, err
+	}
+	waiting, err := s.settle(ctx)
+	if err != nil {
+		return tidyEvery, err
+	}
+	next, err := s.db.nextDue(ctx)
+	if err != nil {
+		return tidyEvery, err
+	}
+	if next == 0 || job != 0 && job < next {
+		next = job
+	}
+	if soon := at.Add(s.grace()).UnixMicro(); waiting && (next == 0 || soon < next) {
+		next = soon
+	}
+	if next == 0 {
+		return tidyEvery, nil
 	}
 	return max(time.Millisecond, min(tidyEvery, time.Until(time.UnixMicro(next)))), nil
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -22,10 +23,12 @@ import (
 	searchv1 "aran/api/gen/aran/search/v1"
 	"aran/platform/fault"
 	"aran/platform/rpc"
+	"aran/service/search/extract"
 )
 
 const (
 	maxBody      = 6 << 20  // of one document
+	maxFile      = 32 << 20 // of one file
 	maxBulk      = 32 << 20 // of many, as lines
 	maxLines     = 10_000
 	bulkAtOnce   = 32 // lines that share commits
@@ -34,14 +37,81 @@ const (
 
 // documentIn is a document as clients send it.
 type documentIn struct {
-	ID          string            `json:"id,omitempty" doc:"letters, digits and . _ : -; one is made when it is missing"`
-	Title       string            `json:"title,omitempty"`
-	Text        string            `json:"text,omitempty" doc:"plain text"`
-	Content     string            `json:"content,omitempty" doc:"in place of text, with content_type"`
-	ContentType string            `json:"content_type,omitempty" enum:"text/plain,text/markdown"`
-	Metadata    map[string]string `json:"metadata,omitempty" doc:"to filter searches by"`
-	Access      []string          `json:"access,omitempty" doc:"user:… and role:… who may read it besides you; empty: everyone in the tenant"`
+	ID          string     `json:"id,omitempty" doc:"letters, digits and . _ : -; one is made when it is missing"`
+	Title       string     `json:"title,omitempty"`
+	Text        string     `json:"text,omitempty" doc:"plain text"`
+	Content     string     `json:"content,omitempty" doc:"in place of text, with content_type"`
+	ContentType string     `json:"content_type,omitempty" enum:"text/plain,text/markdown,text/html"`
+	Metadata    metadataIn `json:"metadata,omitempty" doc:"to filter searches by"`
+	Access      []string   `json:"access,omitempty" doc:"user:… and role:… who may read it besides you; empty: everyone in the tenant"`
+
+	isFile bool // content is a file as it was sent; its type may be wrong or missing
+	titled bool // the title is not the file's name
 }
+
+// metadataIn takes numbers and booleans besides strings.
+type metadataIn map[string]string
+
+// UnmarshalJSON keeps numbers as they are written.
+func (m *metadataIn) UnmarshalJSON(b []byte) error {
+	var raw map[string]any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&raw); err != nil {
+		return &json.UnmarshalTypeError{Value: "value that is no object", Field: "metadata", Type: reflect.TypeFor[map[string]string]()}
+	}
+	*m = make(metadataIn, len(raw))
+	for k, v := range raw {
+		switch v := v.(type) {
+		case string:
+			(*m)[k] = v
+		case json.Number:
+			(*m)[k] = v.String()
+		case bool:
+			(*m)[k] = strconv.FormatBool(v)
+		default:
+			return &json.UnmarshalTypeError{Value: "list, object or null", Field: "metadata." + k, Type: reflect.TypeFor[string]()}
+		}
+	}
+	return nil
+}
+
+// Schema implements huma.SchemaProvider.
+func (metadataIn) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeNumber}, {Type: huma.TypeBoolean}}}}
+}
+
+// read takes the text out of what was sent, where it is no text itself.
+func (in *documentIn) read(ctx context.Context, r *extract.Reader) (o Origin, err error) {
+	if !in.isFile && in.ContentType != extract.HTML {
+		return o, nil
+	}
+	if in.Text != "" && in.Content == "" {
+		in.Content, in.Text = in.Text, ""
+	}
+	out, kind, err := r.Read(ctx, in.ContentType, []byte(in.Content))
+	if err != nil {
+		return o, err
+	}
+	if kind != out.ContentType {
+		o = Origin{Digest: digest(in.Content), Type: kind, Pages: out.Pages, Findings: out.Findings}
+		if out.Title != "" && !in.titled {
+			in.Title = cutTitle(out.Title)
+		}
+	}
+	in.Content, in.ContentType = out.Text, out.ContentType
+	return o, nil
+}
+
+// cutTitle keeps what fits: the file's author did not know our rules.
+func cutTitle(s string) string {
+	if r := []rune(s); len(r) > maxTitle {
+		return string(r[:maxTitle])
+	}
+	return s
+}
+
+const maxTitle = 500 // characters
 
 // check makes the message of a document and holds it against its rules.
 func (in *documentIn) check(collection string) (Document, error) {
@@ -71,7 +141,7 @@ func (s *Service) uploadRoute(a rpc.Access) {
 	text := &huma.Schema{Type: huma.TypeString}
 	s.public.Document(huma.Operation{
 		OperationID: "putDocument", Method: http.MethodPost, Path: documentsPath, Summary: "Add or replace a document",
-		Description: "As JSON, as a file (multipart/form-data), or many as lines of JSON (application/x-ndjson, with one line of answer for each). It is durable when this answers; its status tells when searches find it.",
+		Description: "As JSON, as a file (multipart/form-data: plain text, Markdown, HTML, PDF or DOCX, whose text is taken out), or many as lines of JSON (application/x-ndjson, with one line of answer for each). It is durable when this answers; its status tells when searches find it.",
 		Parameters: []*huma.Param{
 			{Name: "name", In: "path", Required: true, Schema: text, Description: "the collection's name"},
 			{Name: "Idempotency-Key", In: "header", Schema: text, Description: "makes it safe to send this again; not for lines"},
@@ -95,7 +165,7 @@ func (s *Service) postDocuments(w http.ResponseWriter, r *http.Request) {
 	if err != nil && r.Header.Get("Content-Type") != "" {
 		kind = ""
 	}
-	if kind != "application/x-ndjson" {
+	if kind != "application/x-ndjson" && kind != "multipart/form-data" {
 		if r.ContentLength > maxBody {
 			rpc.Problem(w, r, fault.New(fault.TooLarge, "body_too_large", "The body has %d bytes; a document may have %d.", r.ContentLength, maxBody))
 			return
@@ -106,6 +176,7 @@ func (s *Service) postDocuments(w http.ResponseWriter, r *http.Request) {
 	case "application/json":
 		var in documentIn
 		if err = decode(r.Body, &in); err == nil {
+			in.titled = in.Title != ""
 			err = s.putOne(w, r, in)
 		}
 	case "multipart/form-data":
@@ -144,11 +215,20 @@ func (s *Service) putOne(w http.ResponseWriter, r *http.Request, in documentIn) 
 		return err
 	}
 	collection := r.PathValue("name")
+	if _, err := s.Collection(r.Context(), collection); err != nil {
+		return err // before the work of reading a file
+	}
+	origin, err := in.read(r.Context(), s.reader)
+	if err != nil {
+		return err
+	}
+	fault.Point("search.text_extracted")
 	x, err := in.check(collection)
 	if err != nil {
 		return err
 	}
-	x, err = s.Put(r.Context(), collection, x, key)
+	x.Origin = origin
+	c, x, err := s.Put(r.Context(), collection, x, key)
 	if err != nil {
 		return err
 	}
@@ -156,7 +236,7 @@ func (s *Service) putOne(w http.ResponseWriter, r *http.Request, in documentIn) 
 	w.Header().Set("Location", documentURL(collection, x.ID))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	_ = json.NewEncoder(w).Encode(showDocument(collection, x)) // the client may be gone
+	_ = json.NewEncoder(w).Encode(showDocument(c, x)) // the client may be gone
 	return nil
 }
 
@@ -201,29 +281,24 @@ func (in *documentIn) file(part *multipart.Part) error {
 	if err != nil {
 		return formFault(err)
 	}
-	in.Content = string(b)
+	in.Content, in.isFile = string(b), true
 	name := filepath.Base(part.FileName())
-	kind, _, err := mime.ParseMediaType(part.Header.Get("Content-Type"))
-	if err != nil || kind == "application/octet-stream" || kind == "" {
-		kind = plainText
+	if in.ContentType, _, err = mime.ParseMediaType(part.Header.Get("Content-Type")); err != nil {
+		in.ContentType = ""
 	}
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".md", ".markdown":
-		kind = markdown
-	case ".txt", ".text":
-		kind = plainText
+	if kind, ok := byExtension[strings.ToLower(filepath.Ext(name))]; ok && (in.ContentType == "" || in.ContentType == "application/octet-stream" || in.ContentType == plainText) {
+		in.ContentType = kind
 	}
-	if kind != plainText && kind != markdown && kind != "text/x-markdown" {
-		return fault.New(fault.Unsupported, rpc.ContentType, "A file of type %q is not taken yet; send plain text or Markdown.", kind)
-	}
-	if kind != plainText {
-		kind = markdown
-	}
-	in.ContentType = kind
 	if in.Title == "" && name != "." && name != string(filepath.Separator) {
-		in.Title = name
+		in.Title = cutTitle(name)
 	}
 	return nil
+}
+
+// byExtension says what a file is called to be, where its sender says nothing better.
+var byExtension = map[string]string{ //nolint:gochecknoglobals // a table
+	".md": markdown, ".markdown": markdown, ".txt": plainText, ".text": plainText, ".html": extract.HTML, ".htm": extract.HTML, ".xhtml": extract.HTML,
+	".pdf": extract.PDF, ".docx": extract.DOCX,
 }
 
 func (in *documentIn) field(part *multipart.Part) error {
@@ -238,10 +313,10 @@ func (in *documentIn) field(part *multipart.Part) error {
 	case "id":
 		in.ID = string(b)
 	case "title":
-		in.Title = string(b)
+		in.Title, in.titled = string(b), len(b) > 0
 	case "metadata":
 		if err := json.Unmarshal(b, &in.Metadata); err != nil {
-			return invalid(name, "is not a JSON object of strings")
+			return invalid(name, "is not a JSON object of strings, numbers and booleans")
 		}
 	case "access":
 		if err := json.Unmarshal(b, &in.Access); err != nil {
@@ -255,11 +330,12 @@ func (in *documentIn) field(part *multipart.Part) error {
 
 // lineResult is the answer to one line.
 type lineResult struct {
-	Line   int    `json:"line"`
-	ID     string `json:"id,omitempty"`
-	Status string `json:"status,omitempty"`
-	Code   string `json:"code,omitempty"`
-	Detail string `json:"detail,omitempty"`
+	Line        int    `json:"line"`
+	ID          string `json:"id,omitempty"`
+	Status      string `json:"status,omitempty"` // of the document; "empty" for an empty line, "skipped" for a duplicate that is not stored
+	DuplicateOf string `json:"duplicate_of,omitempty"`
+	Code        string `json:"code,omitempty"`
+	Detail      string `json:"detail,omitempty"`
 }
 
 // putLines stores many documents. A bad line does not stop the others.
@@ -321,14 +397,24 @@ func (s *Service) putLine(ctx context.Context, collection string, text []byte) l
 	var in documentIn
 	err := decode(bytes.NewReader(text), &in)
 	var x Document
+	var origin Origin
+	if err == nil {
+		in.titled = in.Title != ""
+		origin, err = in.read(ctx, s.reader)
+	}
 	if err == nil {
 		x, err = in.check(collection)
 	}
 	if err == nil {
-		x, err = s.Put(ctx, collection, x, "")
+		x.Origin = origin
+		_, x, err = s.Put(ctx, collection, x, "")
 	}
 	if err == nil {
-		return lineResult{ID: x.ID, Status: x.Status}
+		res := lineResult{ID: x.ID, Status: x.Status, DuplicateOf: x.DuplicateOf}
+		if x.Skipped {
+			res.Status = "skipped"
+		}
+		return res
 	}
 	res := lineResult{ID: in.ID, Code: "internal", Detail: "Something broke here; send the line again."}
 	if f := fault.From(err); f != nil && f.Kind != fault.Internal {

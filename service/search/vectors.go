@@ -28,6 +28,9 @@ func (s *Service) near(ctx context.Context, sc scope, e embedded, k int) (neares
 	if err != nil {
 		return nearest{}, err
 	}
+	if s.hosted != nil {
+		return s.hosted.search(ctx, sc.Collection, e.digest, e.vectors[0], k, allowed)
+	}
 	return s.indexes.search(ctx, sc.Collection, e.digest, e.vectors[0], k, allowed)
 }
 
@@ -35,6 +38,11 @@ func (s *Service) near(ctx context.Context, sc scope, e embedded, k int) (neares
 func (s *Service) openVectors(ctx context.Context) error {
 	if s.cfg.Vectors == VectorsPgvector {
 		return s.db.vectors.Create(ctx)
+	}
+	if s.hosted != nil {
+		if err := s.hosted.check(ctx); err != nil {
+			return err
+		}
 	}
 	there, err := s.db.vectors.There(ctx, s.db)
 	if err == nil && there {
@@ -69,7 +77,7 @@ func (s *Service) keepVectorsOnce(ctx context.Context) error {
 			return fmt.Errorf("copy vectors: %w", err)
 		}
 		s.inDatabase.Store(true)
-		s.indexes.clear()
+		s.indexes.clear(ctx)
 		s.log.LogAttrs(ctx, slog.LevelInfo, "vectors are searched in the database", slog.Duration("copied_in", time.Since(began)))
 	}
 	return s.db.vectors.Tend(ctx)

@@ -47,7 +47,9 @@ func tokens(s string) (n int) {
 // have the same vector. Its digest can be changed, and it can be away.
 type encoder struct {
 	digest atomic.Value
+	also   atomic.Value // a digest that is served besides, to who asks for it
 	away   atomic.Bool
+	slow   atomic.Bool // hardly gets anywhere, until it is told to go on
 	calls  atomic.Int64
 
 	mu       sync.Mutex
@@ -59,6 +61,7 @@ const dim = 48
 func newEncoder() *encoder {
 	e := &encoder{subjects: map[string]bool{}}
 	e.digest.Store("encoder-one")
+	e.also.Store("")
 	return e
 }
 
@@ -67,15 +70,52 @@ func (e *encoder) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.
 	if e.away.Load() {
 		return nil, fault.New(fault.Unavailable, "model_away", "The encoder is away.")
 	}
+	for range 50 {
+		if !e.slow.Load() {
+			break
+		}
+		time.Sleep(time.Millisecond) // the work of a slow machine
+	}
 	id := auth.From(ctx)
 	e.mu.Lock()
 	e.subjects[id.Tenant+"/"+id.Subject] = true
 	e.mu.Unlock()
-	out := &inferv1.EmbedResponse{Digest: e.digest.Load().(string), Dim: dim}
+	out := &inferv1.EmbedResponse{Digest: e.digest.Load().(string), Dim: dim, Model: "words"}
+	if m := r.GetModel(); m == "other-words" {
+		out.Digest, out.Model = m, m
+	}
+	if d := r.GetDigest(); d != "" && d != out.Digest {
+		if out.Model != "words" || d != e.also.Load().(string) {
+			return nil, fault.New(fault.Missing, "digest_not_served", "There is no %s.", d)
+		}
+		out.Digest = d
+	}
 	for _, t := range r.GetTexts() {
-		out.Vectors = append(out.Vectors, &inferv1.Vector{Values: vectorOf(t), Tokens: int32(tokens(t))})
+		out.Vectors = append(out.Vectors, &inferv1.Vector{Values: turned(vectorOf(t), out.Digest), Tokens: int32(tokens(t))})
 	}
 	return out, nil
+}
+
+// ListModels names the model `words`, and one more whose digest is its name.
+func (e *encoder) ListModels(context.Context, *inferv1.ListModelsRequest) (*inferv1.ListModelsResponse, error) {
+	if e.away.Load() {
+		return nil, fault.New(fault.Unavailable, "model_away", "The encoder is away.")
+	}
+	return &inferv1.ListModelsResponse{Models: []*inferv1.Model{
+		{Name: "words", Kind: "embed", Digest: e.digest.Load().(string), Status: "ready", Dim: dim},
+		{Name: "other-words", Kind: "embed", Digest: "other-words", Status: "ready", Dim: dim},
+		{Name: "talker", Kind: "generate", Digest: "t", Status: "ready"},
+	}}, nil
+}
+
+// turned makes vectors of every encoder but the first such that comparing them with those of another one shows.
+func turned(v []float32, digest string) []float32 {
+	if digest == "encoder-one" {
+		return v
+	}
+	out := slices.Clone(v)
+	slices.Reverse(out)
+	return out
 }
 
 var same = map[string]string{"automobile": "car", "vehicle": "car", "physician": "doctor"}
@@ -224,16 +264,16 @@ func start(t testing.TB, dir string, e *encoder, j *judge, options ...option) *w
 // server is where the worlds of a test have their databases; nil: in files.
 var server *pgtest.Server
 
-// place is the name of a file in a world's directory: the URL of its database. So another process finds it, too.
-const place = "database.url"
+// placeFile is the name of a file in a world's directory: the URL of its database. So another process finds it, too.
+const placeFile = "database.url"
 
 // database is the URL of a directory's database, which is made the first time; empty: a file.
 func database(t testing.TB, dir string) secret.String {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, place))
+	b, err := os.ReadFile(filepath.Join(dir, placeFile))
 	if errors.Is(err, os.ErrNotExist) && server != nil {
 		b = []byte(server.VectorDatabase())
-		err = os.WriteFile(filepath.Join(dir, place), b, 0o600)
+		err = os.WriteFile(filepath.Join(dir, placeFile), b, 0o600)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
@@ -277,6 +317,10 @@ func (direct) ListModels(context.Context, *inferv1.ListModelsRequest) (*inferv1.
 type onlyEmbed struct {
 	inferv1connect.UnimplementedInferServiceHandler
 	*encoder
+}
+
+func (o onlyEmbed) ListModels(ctx context.Context, r *inferv1.ListModelsRequest) (*inferv1.ListModelsResponse, error) {
+	return o.encoder.ListModels(ctx, r)
 }
 
 func (o onlyEmbed) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.EmbedResponse, error) {
@@ -381,11 +425,17 @@ type hit struct {
 	Collection, Document, Chunk, Title, Text string
 	Start, End                               int
 	Score                                    float64
+	Highlights                               []place
+	Span                                     place
+	Trust, Source                            string
 }
+
+type place struct{ Start, End int }
 
 type found struct {
 	Hits     []hit
 	Degraded bool
+	Reranked bool
 	Encoder  string
 }
 

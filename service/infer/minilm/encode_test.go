@@ -30,7 +30,7 @@ type golden struct {
 // English and Tamil, mixed, of odd Unicode, and of every length.
 func goldens(t testing.TB) []golden {
 	t.Helper()
-	b, err := os.ReadFile("testdata/vectors.jsonl")
+	b, err := os.ReadFile("../golden/vectors.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}

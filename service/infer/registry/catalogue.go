@@ -104,7 +104,7 @@ func (r *Registry) readFolder(c *catalogue, from fs.FS, dir string, origin Origi
 	}
 	// The signed ones first: a copy without the signature beside one with it is the same manifest.
 	slices.SortStableFunc(names, func(a, b string) int {
-		return cmp.Compare(b2i(!strings.HasSuffix(a, SignedExt)), b2i(!strings.HasSuffix(b, SignedExt)))
+		return -cmp.Compare(suffix(a), suffix(b))
 	})
 	for _, name := range names {
 		b, err := fs.ReadFile(from, name)
@@ -126,11 +126,12 @@ func (r *Registry) readFolder(c *catalogue, from fs.FS, dir string, origin Origi
 	return nil
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+// suffix is SignedExt of the name of a signed manifest, else empty.
+func suffix(name string) string {
+	if strings.HasSuffix(name, SignedExt) {
+		return SignedExt
 	}
-	return 0
+	return ""
 }
 
 // readInstalled adds versions that only the models folder knows. What can't be read there is passed over: an

@@ -24,7 +24,7 @@ import (
 //	models/<name>/<version>/    an installed version: hard links to its blobs, and model.json
 //	models/<name>/<digest>/     the same, as it was before there were several versions; it stays where it is
 //	active/<name>.json          which version is served; see State
-//	lock                        held while something changes
+//	lock, active.lock           held while files, or choices, change
 const (
 	record       = "model.json"
 	signedRecord = "model" + SignedExt // beside it, when the manifest is signed

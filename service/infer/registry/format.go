@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// PackedExt is the extension of weights in this program's own packed form: numbers only.
+// PackedExt is the extension of weights in a packed form that this program reads: numbers and words only.
 const PackedExt = ".aran"
 
 // Why a kind of file is not taken.
@@ -32,7 +32,7 @@ const (
 )
 
 // refusedNames are the extensions of formats that can run code, or lead to some.
-var refusedNames = map[string]string{
+var refusedNames = map[string]string{ //nolint:gochecknoglobals // a table that nobody changes
 	".pkl": whyPickle, ".pickle": whyPickle, ".p": whyPickle, ".joblib": whyPickle, ".dill": whyPickle, ".cloudpickle": whyPickle,
 	".bin": whyPickle, ".pt": whyPickle, ".pth": whyPickle, ".pt2": whyPickle, ".ckpt": whyPickle, ".th": whyPickle, ".ptl": whyPickle,
 	".torchscript": whyPickle, ".jit": whyPickle, ".mar": whyPickle, ".nemo": whyPickle, ".skops": whyPickle, ".model": whyPickle,
@@ -63,7 +63,7 @@ func checkFormat(name string) error {
 }
 
 // magics are how formats begin that pass under a wrong name.
-var magics = []struct {
+var magics = []struct { //nolint:gochecknoglobals // a table that nobody changes
 	at   int
 	head string
 	what string
@@ -138,8 +138,8 @@ func checkContent(f *os.File, name string, size int64) error {
 			bad = "it is no library"
 		}
 	case PackedExt:
-		if !bytes.HasPrefix(head, []byte("aran")) {
-			bad = "it is not in this program's packed form"
+		if !bytes.HasPrefix(head, []byte("aran")) && !bytes.HasPrefix(head, []byte("E5S1")) { // see minilm and e5
+			bad = "it is not in a packed form that this program reads"
 		}
 	case ".gguf":
 		err = checkGGUF(io.NewSectionReader(f, 0, size), size)
@@ -188,7 +188,7 @@ const (
 )
 
 // codeKeys are members by which loaders of other programs find code to run.
-var codeKeys = map[string]string{
+var codeKeys = map[string]string{ //nolint:gochecknoglobals // a table that nobody changes
 	"auto_map": "names Python code for Transformers", "custom_pipelines": "names Python code for Transformers",
 	"py/object": "is a pickle in JSON", "py/reduce": "is a pickle in JSON", "py/function": "is a pickle in JSON", "py/type": "is a pickle in JSON",
 }

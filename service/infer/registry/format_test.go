@@ -59,7 +59,7 @@ func inspectBytes(t testing.TB, name string, b []byte) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	return checkContent(f, name, int64(len(b)))
 }
 

@@ -27,7 +27,7 @@ const (
 )
 
 // ggufSizes are the bytes of each type of a value, but of text and arrays (ggml/docs/gguf.md).
-var ggufSizes = map[uint32]int64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+var ggufSizes = map[uint32]int64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8} //nolint:gochecknoglobals // a table that nobody changes
 
 // header reads the head of a GGUF file.
 type header struct {
@@ -80,7 +80,7 @@ func checkGGUF(r io.Reader, size int64) error {
 	if tensors > 0 && (data > size || last >= uint64(size-data)) {
 		return errors.New("GGUF that ends before its tensors do")
 	}
-	if elements/32 > uint64(size) { // no type has less than a bit of its own for each number, by far
+	if elements/32 > uint64(size) { //nolint:gosec // a size; no type packs 32 numbers into a byte
 		return fmt.Errorf("GGUF with a tensor of %d numbers in %d bytes", elements, size)
 	}
 	return nil

@@ -349,6 +349,9 @@ const killed = "--killed-pull"
 
 // TestMain lets the test binary be the process that is killed.
 func TestMain(m *testing.M) {
+	if slices.Contains(os.Args, chooser) {
+		choose(os.Args[len(os.Args)-1])
+	}
 	if slices.Contains(os.Args, killed) {
 		var in struct{ Dir, URL string }
 		err := json.NewDecoder(os.Stdin).Decode(&in)

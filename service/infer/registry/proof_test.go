@@ -17,7 +17,7 @@ func unit(at ...float32) Vector {
 func embedder() Manifest {
 	return Manifest{
 		Name: "e", Version: "1", Title: "E", Kind: Embed, Engine: Encoder, Licence: "MIT", Dim: 4, Weights: "e.aran",
-		Files: []File{{Path: "e.aran", Size: 4, SHA256: sum([]byte("aran"))}},
+		Files:      []File{{Path: "e.aran", Size: 4, SHA256: sum([]byte("aran"))}},
 		Provenance: &Provenance{Publisher: "We", Source: "https://models.example/e", Data: []Dataset{{Name: "Pairs", Licence: "CC-BY-4.0"}}, Vetted: &Vetting{By: "Anna", At: "2026-01-02"}},
 		Evaluation: []Evaluation{{Dataset: "SciFact", Metric: "ndcg@10", Value: 0.62, At: "2026-01-02"}},
 		Smoke:      []Case{{Text: "a cat", Expect: Expect{Closer: "a kitten", Farther: "a tax return", Margin: 0.1}}},

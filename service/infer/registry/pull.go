@@ -62,7 +62,7 @@ func (r *Registry) Pull(ctx context.Context, ref string, progress Progress) erro
 	case r.dir == "":
 		return errors.New("there is no folder for models: set ARAN_MODELS")
 	}
-	unlock, err := r.lock(ctx)
+	unlock, err := r.lock(ctx, filesLock)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (r *Registry) Pull(ctx context.Context, ref string, progress Progress) erro
 	if err := p.run(ctx); err != nil {
 		return err
 	}
-	if err := r.keepActive(k); err != nil {
+	if err := r.keepActive(ctx, k); err != nil {
 		return err
 	}
 	return r.install(ctx, k)
@@ -95,14 +95,20 @@ func (r *Registry) newest(ref string) (*known, error) {
 	return r.resolve(ref)
 }
 
+// Locks in the folder. They are two, so that a rollback does not wait for a pull.
+const (
+	filesLock  = "lock"        // while models are fetched and installed
+	activeLock = "active.lock" // while a version is chosen; may be taken under the other
+)
+
 // lock makes the folder and waits until no other process changes it.
-func (r *Registry) lock(ctx context.Context) (unlock func(), err error) {
+func (r *Registry) lock(ctx context.Context, name string) (unlock func(), err error) {
 	for _, d := range []string{"blobs", "partial", "models", "active"} {
 		if err := os.MkdirAll(filepath.Join(r.dir, d), dirMode); err != nil {
 			return nil, fmt.Errorf("models folder: %w", err)
 		}
 	}
-	l := flock.New(filepath.Join(r.dir, "lock"), flock.SetPermissions(0o600))
+	l := flock.New(filepath.Join(r.dir, name), flock.SetPermissions(0o600))
 	if _, err := l.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 		return nil, fmt.Errorf("lock the models folder: %w", err)
 	}

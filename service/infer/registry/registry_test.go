@@ -112,19 +112,29 @@ func TestBuiltInManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.Names(); !slices.Equal(got, []string{"all-minilm-l6-v2", "smollm2-135m-instruct"}) {
+	if got := r.Names(); !slices.Equal(got, []string{"all-minilm-l6-v2", "multilingual-e5-small", "smollm2-135m-instruct"}) {
 		t.Errorf("built-in models are %v", got)
 	}
 	list, err := r.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list[0].Status != BuiltIn || list[1].Status == Installed {
-		t.Errorf("without a folder: %s and %s", list[0].Status, list[1].Status)
+	if list[0].Status != BuiltIn {
+		t.Errorf("the encoder of the program is %s", list[0].Status)
 	}
-	for _, f := range list[1].Files {
-		if len(f.Sources) == 0 {
-			t.Errorf("%s has no source", f.Path)
+	for _, m := range list[1:] {
+		if m.Status == Installed {
+			t.Errorf("without a folder, %s is installed", m.Name)
+		}
+		for _, f := range m.Files {
+			if len(f.Sources) == 0 {
+				t.Errorf("%s has no source", f.Path)
+			}
+		}
+	}
+	for _, m := range list {
+		if m.Provenance == nil || m.Gate == nil || len(m.Smoke) == 0 {
+			t.Errorf("%s says nothing of its provenance, or has no smoke test or gate", m.Name)
 		}
 	}
 }

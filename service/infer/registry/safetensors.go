@@ -14,7 +14,7 @@ import (
 const maxSafetensorsHeader = 16 << 20
 
 // safetensorsBits are the sizes of the types (safetensors 0.6); none of them is an object.
-var safetensorsBits = map[string]uint64{
+var safetensorsBits = map[string]uint64{ //nolint:gochecknoglobals // a table that nobody changes
 	"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F4": 4, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
 	"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
 }

@@ -129,7 +129,7 @@ func (s State) clone() State {
 
 // pin is what a version is now. Only the version is compared for the program's own encoder: a new program has a new
 // one, and nothing else to fall back on.
-func (k *known) pin() Pin { return Pin{Version: k.Version, Digest: k.Manifest.Digest()} }
+func (k *known) pin() Pin { return Pin{Version: k.Version, Digest: k.Digest()} }
 
 // Active is the version of a model that is served; empty when there is none that may be used. A choice that can't be
 // read, or whose version is gone, refused or another one than was chosen, does not count: the default is served, and
@@ -185,11 +185,16 @@ func (r *Registry) standard(c *catalogue, name string) (best *known) {
 }
 
 // keepActive writes down what is served of a model by default before a further version comes in, which would
-// otherwise take its place. The caller holds the lock.
-func (r *Registry) keepActive(further *known) error {
-	_, err := r.readState(further.Name)
+// otherwise take its place.
+func (r *Registry) keepActive(ctx context.Context, further *known) error {
+	unlock, err := r.lock(ctx, activeLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = r.readState(further.Name)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // there is a choice, good or not; Use says what is wrong with it
+		return nil // there is a choice, good or not; Use says what is wrong with it
 	}
 	c := r.known.Load()
 	k := r.standard(c, further.Name)
@@ -236,7 +241,7 @@ func (r *Registry) change(ctx context.Context, name string, c Change, action str
 	if _, err := r.resolve(name); err != nil && fault.From(err).Code == "model_not_found" {
 		return State{}, err
 	}
-	unlock, err := r.lock(ctx)
+	unlock, err := r.lock(ctx, activeLock)
 	if err != nil {
 		return State{}, err
 	}

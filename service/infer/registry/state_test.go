@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +19,69 @@ import (
 
 	"aran/platform/fault"
 )
+
+const chooser = "--chooser"
+
+// choose changes its mind until it is killed. It knows the versions that are in dir.
+func choose(dir string) {
+	docs := fstest.MapFS{}
+	for _, v := range []string{"1", "2"} {
+		m, _ := tinyVersion(v)
+		b, err := json.Marshal(m)
+		if err != nil {
+			os.Exit(2)
+		}
+		docs[v+".json"] = &fstest.MapFile{Data: b}
+	}
+	r, err := Open(dir, Options{Manifests: docs})
+	for i := 0; err == nil; i++ {
+		_, err = r.Use(context.Background(), "tiny", []string{"1", "2"}[i%2], me)
+	}
+	fmt.Fprintln(os.Stderr, "not killed:", err)
+	os.Exit(1)
+}
+
+// Whenever the process is killed, the choice before or the one after is there, and another one can be made.
+func TestKilledChoice(t *testing.T) {
+	dir := t.TempDir()
+	r := several(t, dir, Options{}, "1", "2")
+	pullAll(t, r, "tiny@1", "tiny@2")
+	serial := int64(1) // of the pull
+	for round := range 6 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], chooser, dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "a choice", func() bool {
+			s, err := r.State("tiny")
+			if err != nil {
+				t.Fatalf("read while it is changed: %v", err)
+			}
+			return s.Serial > serial+int64(round)
+		})
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
+			t.Fatalf("the process was to be killed: %v", err)
+		}
+		s, err := r.State("tiny")
+		if err != nil || s.Version != "1" && s.Version != "2" || s.Former == nil || s.Former.Version == s.Version || r.Active("tiny") != s.Version {
+			t.Fatalf("after the kill: %+v, %v", s, err)
+		}
+		if n := len(s.History); s.History[n-1].Version != s.Version || n < maxHistory && int64(n) != s.Serial {
+			t.Fatalf("after the kill: serial %d, %d entries", s.Serial, n)
+		}
+		after, err := r.Rollback(t.Context(), "tiny", me)
+		if err != nil || after.Serial != s.Serial+1 || after.Version != s.Former.Version {
+			t.Fatalf("rollback after the kill: %+v, %v", after, err)
+		}
+		serial = after.Serial
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "active", ".new-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
 
 // tinyVersion is a version of the model `tiny` with weights of its own.
 func tinyVersion(version string) (Manifest, []byte) {
@@ -142,7 +207,6 @@ func TestUseAndRollback(t *testing.T) {
 func TestWhatCannotBeUsed(t *testing.T) {
 	r := several(t, t.TempDir(), Options{}, "1", "2", "3")
 	pullAll(t, r, "tiny@1", "tiny@2")
-	damaged := state(t, r)
 	damaged, err := r.Version(t.Context(), "tiny", "2")
 	if err != nil {
 		t.Fatal(err)
@@ -217,14 +281,22 @@ func replaceIn(t *testing.T, file, from, to string) {
 func TestHistoryIsBounded(t *testing.T) {
 	r := several(t, t.TempDir(), Options{}, "1", "2")
 	pullAll(t, r, "tiny@1", "tiny@2")
-	var s State
-	for range maxHistory + 5 {
-		var err error
-		if s, err = r.Use(t.Context(), "tiny", map[string]string{"1": "2", "2": "1"}[r.Active("tiny")], me); err != nil {
+	s, err := r.Use(t.Context(), "tiny", "2", me)
+	for len(s.History) < maxHistory {
+		s.History = append(s.History, s.History[0])
+	}
+	s.Serial = maxHistory
+	b, jsonErr := json.Marshal(s)
+	if err := errors.Join(err, jsonErr); err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, filepath.Join(r.Dir(), "active", "tiny.json"), b)
+	for _, v := range []string{"1", "2"} {
+		if s, err = r.Use(t.Context(), "tiny", v, me); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(s.History) != maxHistory || s.Serial != maxHistory+6 {
+	if len(s.History) != maxHistory || s.Serial != maxHistory+2 || s.History[maxHistory-1].Version != "2" {
 		t.Errorf("%d entries, serial %d", len(s.History), s.Serial)
 	}
 }
@@ -364,5 +436,24 @@ func TestStateIsReadableJSON(t *testing.T) {
 	var flat struct{ Name, Version, Digest string }
 	if err := json.Unmarshal(b, &flat); err != nil || flat.Name != "tiny" || flat.Version != "1" || len(flat.Digest) != 64 {
 		t.Errorf("%s: %v", b, err)
+	}
+}
+
+// A rollback is for emergencies: it does not wait until somebody's pull is done.
+func TestRollbackDuringAPull(t *testing.T) {
+	r := several(t, t.TempDir(), Options{}, "1", "2")
+	pullAll(t, r, "tiny@1", "tiny@2")
+	if _, err := r.Use(t.Context(), "tiny", "2", me); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := r.lock(t.Context(), filesLock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if s, err := r.Rollback(ctx, "tiny", me); err != nil || s.Version != "1" {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -1,57 +1,125 @@
 // Package words turns text into the terms of the words index, and scores by them (BM25).
 //
-// A term is a word in Unicode's sense, in compatibility form and lower case; English words are
-// stemmed, and English stop words dropped. Scripts that write no spaces give overlapping pairs of
-// characters. The same text gives the same terms on every platform and database.
+// A term is a word in Unicode's sense, in compatibility form and lower case. Words of a language that has
+// an analyzer are stemmed, and its stop words dropped; Tamil is told by its script, other languages are a
+// property of the text. Scripts that write no spaces give overlapping pairs of characters. The same text
+// gives the same terms on every platform and database.
 package words
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/kljensen/snowball/english"
 	"golang.org/x/text/unicode/norm"
 )
 
 const longestTerm = 64 // bytes; what is longer is no word that anyone types, and is cut
 
-// Each calls yield with every term of the text, in order, repeated terms too.
-func Each(text string, yield func(term string)) {
-	s := splitter{yield: yield}
-	for _, r := range norm.NFKC.String(text) {
-		s.next(r)
-	}
-	s.end()
+// Each calls yield with every term of a text in a language, in order, repeated terms too.
+func Each(language, text string, yield func(term string)) {
+	a := analyzerOf(language)
+	s := splitter{yield: func(word string, _, _ int) {
+		if term := a.term(word); term != "" {
+			yield(term)
+		}
+	}}
+	s.text(text)
 }
 
 // List returns every term of the text, in order.
-func List(text string) (out []string) {
-	Each(text, func(term string) { out = append(out, term) })
+func List(language, text string) (out []string) {
+	Each(language, text, func(term string) { out = append(out, term) })
 	return out
 }
 
-type splitter struct {
-	yield func(string)
-	word  strings.Builder
-	pair  rune // the character before, in a script without spaces
-	lone  bool // pair stands in no pair yet
+// Query returns the terms that a query means in a collection of texts in some languages (none: English), each once, in
+// order, and no more than limit. A word has a term in each language: which of them a text holds, its language says.
+func Query(text string, limit int, languages ...string) (out []string) {
+	if len(languages) == 0 {
+		languages = []string{""}
+	}
+	for _, language := range languages {
+		out = append(out, List(language, text)...)
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), limit)]
 }
 
-func (s *splitter) next(r rune) {
+// Spans calls yield for every word of a text with the term that it gives in a language, and where it stands, in bytes.
+func Spans(language, text string, yield func(term string, start, end int)) {
+	a := analyzerOf(language)
+	s := splitter{yield: func(word string, start, end int) {
+		if term := a.term(word); term != "" {
+			yield(term, start, end)
+		}
+	}}
+	s.text(text)
+}
+
+type splitter struct {
+	yield      func(word string, start, end int)
+	word       strings.Builder
+	start, end int  // of the word
+	pair       rune // the character before, in a script without spaces
+	lone       bool // pair stands in no pair yet
+	pairAt     int
+	pairEnd    int
+}
+
+// text splits a text. What normalization makes of a piece stands where the piece does.
+func (s *splitter) text(text string) {
+	if isASCII(text) {
+		for i, r := range text {
+			s.next(r, i, i+1)
+		}
+		s.finish()
+		return
+	}
+	var it norm.Iter
+	it.InitString(norm.NFKC, text)
+	for !it.Done() {
+		from := it.Pos()
+		b := it.Next()
+		to := it.Pos()
+		for len(b) > 0 {
+			r, n := utf8.DecodeRune(b)
+			s.next(r, from, to)
+			b = b[n:]
+		}
+	}
+	s.finish()
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *splitter) next(r rune, from, to int) {
 	switch {
 	case unspaced(r):
 		s.endWord()
 		if s.pair != 0 {
-			s.yield(string(s.pair) + string(r))
+			s.yield(string(s.pair)+string(r), s.pairAt, to)
 		}
 		s.lone = s.pair == 0
-		s.pair = r
+		s.pair, s.pairAt, s.pairEnd = r, from, to
 	case unicode.IsLetter(r), unicode.IsDigit(r), unicode.IsMark(r), unicode.IsNumber(r):
 		s.endPair()
+		if s.word.Len() == 0 {
+			s.start = from
+		}
+		s.end = to
 		if s.word.Len() < longestTerm {
 			s.word.WriteRune(unicode.ToLower(r))
 		}
@@ -62,18 +130,18 @@ func (s *splitter) next(r rune) {
 			s.word.WriteByte('\'')
 		}
 	default:
-		s.end()
+		s.finish()
 	}
 }
 
-func (s *splitter) end() {
+func (s *splitter) finish() {
 	s.endPair()
 	s.endWord()
 }
 
 func (s *splitter) endPair() {
 	if s.lone {
-		s.yield(string(s.pair))
+		s.yield(string(s.pair), s.pairAt, s.pairEnd)
 	}
 	s.pair, s.lone = 0, false
 }
@@ -84,28 +152,9 @@ func (s *splitter) endWord() {
 	}
 	w := strings.Trim(s.word.String(), "'")
 	s.word.Reset()
-	if w == "" {
-		return
+	if w != "" {
+		s.yield(w, s.start, s.end)
 	}
-	if term := normal(w); term != "" {
-		s.yield(term)
-	}
-}
-
-// normal stems an English word; a stop word gives nothing. Words with other letters stay as they are.
-func normal(w string) string {
-	for i := range len(w) {
-		if c := w[i]; c >= utf8.RuneSelf || c >= '0' && c <= '9' {
-			return strings.ReplaceAll(w, "'", "")
-		}
-	}
-	if english.IsStopWord(w) {
-		return ""
-	}
-	if len(w) < 3 {
-		return w
-	}
-	return strings.ReplaceAll(english.Stem(w, true), "'", "")
 }
 
 // unspaced reports whether a character belongs to a script that puts no spaces between words.

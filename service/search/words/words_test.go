@@ -14,20 +14,72 @@ func TestTerms(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"lower case and stems", "Running RUNS runner", "run run runner"},
 		{"stop words go", "the audit of the log", "audit log"},
-		{"apostrophes", "Don't use the user’s 'quoted' words", "dont use user quot word"},
+		{"apostrophes", "Don't use the user’s 'quoted' words", "use user quot word"},
 		{"digits and codes stay", "ISO27001 v2 a1b2 2024", "iso27001 v2 a1b2 2024"},
 		{"dotted names split", "aran.search.document_indexed.v1", "aran search document index v1"},
 		{"compatibility forms", "ﬁle ＡＢＣ ²", "file abc 2"},
 		{"other languages keep their words", "Zuständigkeiten Événement", "zuständigkeiten événement"},
-		{"tamil with its marks", "பாதுகாப்பான அரண்", "பாதுகாப்பான அரண்"},
+		{"tamil with its marks", "பாதுகாப்பான அரண்", "பாதுகாப்ப அரண"},
 		{"chinese in pairs", "安全平台", "安全 全平 平台"},
 		{"a lone character", "人 and 東京", "人 東京"},
 		{"mixed scripts", "GPU加速 fast", "gpu 加速 fast"},
 		{"nothing", " \t…—!", ""},
 	} {
-		if got := strings.Join(words.List(c.text), " "); got != c.want {
+		if got := strings.Join(words.List("", c.text), " "); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+func TestLanguages(t *testing.T) {
+	for _, c := range []struct{ language, text, want string }{
+		{"de", "Die Zuständigkeiten der Häuser", "zustand haus"},
+		{"fr", "Les événements de l'histoire qu’il raconte", "éven histoir racont"},
+		{"ru", "Книги о безопасности, книгой", "книг безопасн книг"},
+		{"en", "Événement stays, events are stemmed", "événement stay event stem"},
+		{"de", "அரணில் und GPU2", "அரண gpu2"},
+		{"xx", "running of the unknown", "run unknown"},
+		{"ta", "வீடு வீட்டில் வீட்டிற்கு வீடுகளில் வீட்டிலிருந்து", "வீட வீட வீட வீட வீட"},
+		{"ta", "மரம் மரத்தில் மரங்கள் மரங்களை மரத்துக்கு", "மர மர மர மர மர"},
+		{"ta", "பள்ளி பள்ளிகள் பள்ளியில் பள்ளிக்கு", "பள்ளி பள்ளி பள்ளி பள்ளி"},
+		{"ta", "பாதுகாப்பு பாதுகாப்பான பாதுகாப்பை மற்றும்", "பாதுகாப்ப பாதுகாப்ப பாதுகாப்ப"},
+		{"ta", "மலை மலையில் கால் பால் நாய் நாய்கள்", "மலை மலை கால பால நாய நாய"},
+	} {
+		if got := strings.Join(words.List(c.language, c.text), " "); got != c.want {
+			t.Errorf("%s, %s: %q, want %q", c.language, c.text, got, c.want)
+		}
+	}
+	if got := strings.Join(words.Query("die Häuser", 9, "de", "en"), " "); got != "die haus häuser" {
+		t.Errorf("a query in two languages: %q", got)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "en", "short": "en", "The log is kept for as long as it is needed, and no longer than that": "en",
+		"Das ist ein Haus, und es ist nicht so groß wie die anderen":  "de",
+		"Il est dans la maison avec les enfants et il ne veut pas":    "fr",
+		"El perro está en la casa y no quiere salir con los otros":    "es",
+		"Он не знает, что это такое, и не может ответить на вопрос о": "ru",
+		"அரண் என்பது பாதுகாப்பான தளம்":                                "ta",
+		"a database log with de and la in it":                         "en",
+	} {
+		if got := words.Detect(text); got != want {
+			t.Errorf("Detect(%q) = %s, want %s", text, got, want)
+		}
+	}
+	if !words.Current(words.Format("de")) || words.Current("0/de") || words.Current("") || words.LanguageOf(words.Format("xx")) != "en" {
+		t.Error("formats")
+	}
+}
+
+func TestSpansStandWhereTheWordIs(t *testing.T) {
+	text := "The ﬁles’ Größe: e\u0301te\u0301, 安全平台 – மரத்தில் ＡＢＣ"
+	want := []string{"ﬁles", "Größe", "e\u0301te\u0301", "安全", "全平", "平台", "மரத்தில்", "ＡＢＣ"}
+	var got []string
+	words.Spans("", text, func(_ string, start, end int) { got = append(got, text[start:end]) })
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -80,13 +132,20 @@ func FuzzTerms(f *testing.F) {
 	f.Add(strings.Repeat("x'", 100))
 	f.Fuzz(func(t *testing.T, s string) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
-		got := words.List(s)
+		got := words.List("", s)
 		for _, term := range got {
 			if term == "" || len(term) > 80 || !utf8.ValidString(term) || strings.ContainsAny(term, " \t\n'.") {
 				t.Fatalf("%q gives the term %q", s, term)
 			}
 		}
-		if again := words.List(s + "\n" + s); len(again) != 2*len(got) {
+		last := 0
+		words.Spans("", s, func(term string, start, end int) {
+			if start < 0 || end > len(s) || start >= end || end < last {
+				t.Fatalf("%q: %q stands at [%d,%d) after %d", s, term, start, end, last)
+			}
+			last = end
+		})
+		if again := words.List("", s+"\n"+s); len(again) != 2*len(got) {
 			t.Fatalf("%q has %d terms, and twice it %d", s, len(got), len(again))
 		}
 	})
@@ -109,6 +168,6 @@ func BenchmarkList(b *testing.B) {
 	text := strings.Repeat("The audit log holds every decision that the platform made, and proofs that nothing was changed. ", 10)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		words.List(text)
+		words.List("", text)
 	}
 }

@@ -1,6 +1,6 @@
 """Writes the vectors that the packed model must give, computed by onnxruntime on the same weights in float32.
 
-    python3 golden_vectors.py DIR MINILM_BIN > ../../../service/infer/minilm/testdata/vectors.jsonl
+    python3 golden_vectors.py DIR MINILM_BIN > ../../../service/infer/golden/vectors.jsonl
 
 DIR holds the model's tokenizer.json. One JSON object a line: text, tokens, truncated, vector (base64 of
 little-endian float32). Each is compared with a plain float64 computation (reference.py) on the way.

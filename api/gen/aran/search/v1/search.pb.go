@@ -87,7 +87,17 @@ type RetrieveRequest struct {
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	Mode  Mode  `protobuf:"varint,4,opt,name=mode,proto3,enum=aran.search.v1.Mode" json:"mode,omitempty"`
 	// Exact matches on document metadata.
-	Filter        map[string]string `protobuf:"bytes,5,rep,name=filter,proto3" json:"filter,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Filter map[string]string `protobuf:"bytes,5,rep,name=filter,proto3" json:"filter,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// More conditions on document metadata; all must hold, and those of filter.
+	Conditions []*Condition `protobuf:"bytes,6,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	// How much each list counts; absent: as the collection says.
+	Weights *Weights `protobuf:"bytes,7,opt,name=weights,proto3" json:"weights,omitempty"`
+	// Whether the reranker looks at the best once more; absent: as the collection says.
+	Rerank *bool `protobuf:"varint,8,opt,name=rerank,proto3,oneof" json:"rerank,omitempty"`
+	// Whether a passage that says what a better one says already is left out; absent: it is not.
+	Distinct *bool `protobuf:"varint,9,opt,name=distinct,proto3,oneof" json:"distinct,omitempty"`
+	// Most passages of one document; 0: as many as rank.
+	PerDocument   int32 `protobuf:"varint,10,opt,name=per_document,json=perDocument,proto3" json:"per_document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +167,394 @@ func (x *RetrieveRequest) GetFilter() map[string]string {
 	return nil
 }
 
+func (x *RetrieveRequest) GetConditions() []*Condition {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *RetrieveRequest) GetWeights() *Weights {
+	if x != nil {
+		return x.Weights
+	}
+	return nil
+}
+
+func (x *RetrieveRequest) GetRerank() bool {
+	if x != nil && x.Rerank != nil {
+		return *x.Rerank
+	}
+	return false
+}
+
+func (x *RetrieveRequest) GetDistinct() bool {
+	if x != nil && x.Distinct != nil {
+		return *x.Distinct
+	}
+	return false
+}
+
+func (x *RetrieveRequest) GetPerDocument() int32 {
+	if x != nil {
+		return x.PerDocument
+	}
+	return 0
+}
+
+// Condition is a test of one metadata value.
+type Condition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Types that are valid to be assigned to Test:
+	//
+	//	*Condition_Equals
+	//	*Condition_In
+	//	*Condition_Range
+	//	*Condition_Exists
+	Test isCondition_Test `protobuf_oneof:"test"`
+	// The test must fail. A document without a value passes then.
+	Not           bool `protobuf:"varint,6,opt,name=not,proto3" json:"not,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Condition) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Condition) GetTest() isCondition_Test {
+	if x != nil {
+		return x.Test
+	}
+	return nil
+}
+
+func (x *Condition) GetEquals() string {
+	if x != nil {
+		if x, ok := x.Test.(*Condition_Equals); ok {
+			return x.Equals
+		}
+	}
+	return ""
+}
+
+func (x *Condition) GetIn() *Values {
+	if x != nil {
+		if x, ok := x.Test.(*Condition_In); ok {
+			return x.In
+		}
+	}
+	return nil
+}
+
+func (x *Condition) GetRange() *Range {
+	if x != nil {
+		if x, ok := x.Test.(*Condition_Range); ok {
+			return x.Range
+		}
+	}
+	return nil
+}
+
+func (x *Condition) GetExists() bool {
+	if x != nil {
+		if x, ok := x.Test.(*Condition_Exists); ok {
+			return x.Exists
+		}
+	}
+	return false
+}
+
+func (x *Condition) GetNot() bool {
+	if x != nil {
+		return x.Not
+	}
+	return false
+}
+
+type isCondition_Test interface {
+	isCondition_Test()
+}
+
+type Condition_Equals struct {
+	Equals string `protobuf:"bytes,2,opt,name=equals,proto3,oneof"`
+}
+
+type Condition_In struct {
+	In *Values `protobuf:"bytes,3,opt,name=in,proto3,oneof"`
+}
+
+type Condition_Range struct {
+	Range *Range `protobuf:"bytes,4,opt,name=range,proto3,oneof"`
+}
+
+type Condition_Exists struct {
+	// True: the document has a value of this name; false: it has none.
+	Exists bool `protobuf:"varint,5,opt,name=exists,proto3,oneof"`
+}
+
+func (*Condition_Equals) isCondition_Test() {}
+
+func (*Condition_In) isCondition_Test() {}
+
+func (*Condition_Range) isCondition_Test() {}
+
+func (*Condition_Exists) isCondition_Test() {}
+
+// Values is a set of texts.
+type Values struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []string               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Values) Reset() {
+	*x = Values{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Values) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Values) ProtoMessage() {}
+
+func (x *Values) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Values.ProtoReflect.Descriptor instead.
+func (*Values) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Values) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// Range is between numbers, or between times (RFC 3339, or a date): which of them the bounds are, values must be.
+type Range struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gt            *string                `protobuf:"bytes,1,opt,name=gt,proto3,oneof" json:"gt,omitempty"`
+	Gte           *string                `protobuf:"bytes,2,opt,name=gte,proto3,oneof" json:"gte,omitempty"`
+	Lt            *string                `protobuf:"bytes,3,opt,name=lt,proto3,oneof" json:"lt,omitempty"`
+	Lte           *string                `protobuf:"bytes,4,opt,name=lte,proto3,oneof" json:"lte,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Range) Reset() {
+	*x = Range{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Range) ProtoMessage() {}
+
+func (x *Range) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Range.ProtoReflect.Descriptor instead.
+func (*Range) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Range) GetGt() string {
+	if x != nil && x.Gt != nil {
+		return *x.Gt
+	}
+	return ""
+}
+
+func (x *Range) GetGte() string {
+	if x != nil && x.Gte != nil {
+		return *x.Gte
+	}
+	return ""
+}
+
+func (x *Range) GetLt() string {
+	if x != nil && x.Lt != nil {
+		return *x.Lt
+	}
+	return ""
+}
+
+func (x *Range) GetLte() string {
+	if x != nil && x.Lte != nil {
+		return *x.Lte
+	}
+	return ""
+}
+
+// Weights of the two lists that are fused.
+type Weights struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Words         float64                `protobuf:"fixed64,1,opt,name=words,proto3" json:"words,omitempty"`
+	Meaning       float64                `protobuf:"fixed64,2,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Weights) Reset() {
+	*x = Weights{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Weights) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Weights) ProtoMessage() {}
+
+func (x *Weights) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Weights.ProtoReflect.Descriptor instead.
+func (*Weights) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Weights) GetWords() float64 {
+	if x != nil {
+		return x.Words
+	}
+	return 0
+}
+
+func (x *Weights) GetMeaning() float64 {
+	if x != nil {
+		return x.Meaning
+	}
+	return 0
+}
+
+// Span is a part of a text, in bytes: [start, end).
+type Span struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         int64                  `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	End           int64                  `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Span) Reset() {
+	*x = Span{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Span) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Span) ProtoMessage() {}
+
+func (x *Span) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Span.ProtoReflect.Descriptor instead.
+func (*Span) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Span) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Span) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 // Hit is a passage and where it stands.
 type Hit struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -166,16 +564,24 @@ type Hit struct {
 	Title      string                 `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
 	Text       string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
 	// Byte offsets into the document's text: [start, end).
-	Start         int64   `protobuf:"varint,6,opt,name=start,proto3" json:"start,omitempty"`
-	End           int64   `protobuf:"varint,7,opt,name=end,proto3" json:"end,omitempty"`
-	Score         float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
+	Start int64   `protobuf:"varint,6,opt,name=start,proto3" json:"start,omitempty"`
+	End   int64   `protobuf:"varint,7,opt,name=end,proto3" json:"end,omitempty"`
+	Score float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
+	// Where words of the query stand in text.
+	Highlights []*Span `protobuf:"bytes,9,rep,name=highlights,proto3" json:"highlights,omitempty"`
+	// The sentence that answers best, in the document's text.
+	Span *Span `protobuf:"bytes,10,opt,name=span,proto3" json:"span,omitempty"`
+	// How far the document is trusted: outside, flagged or builtin.
+	Trust string `protobuf:"bytes,11,opt,name=trust,proto3" json:"trust,omitempty"`
+	// Where the document comes from.
+	Source        string `protobuf:"bytes,12,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hit) Reset() {
 	*x = Hit{}
-	mi := &file_aran_search_v1_search_proto_msgTypes[1]
+	mi := &file_aran_search_v1_search_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -187,7 +593,7 @@ func (x *Hit) String() string {
 func (*Hit) ProtoMessage() {}
 
 func (x *Hit) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_search_v1_search_proto_msgTypes[1]
+	mi := &file_aran_search_v1_search_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -200,7 +606,7 @@ func (x *Hit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hit.ProtoReflect.Descriptor instead.
 func (*Hit) Descriptor() ([]byte, []int) {
-	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{1}
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hit) GetCollection() string {
@@ -259,6 +665,34 @@ func (x *Hit) GetScore() float64 {
 	return 0
 }
 
+func (x *Hit) GetHighlights() []*Span {
+	if x != nil {
+		return x.Highlights
+	}
+	return nil
+}
+
+func (x *Hit) GetSpan() *Span {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+func (x *Hit) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
+}
+
+func (x *Hit) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 // RetrieveResponse holds hits, the best first.
 type RetrieveResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -266,14 +700,16 @@ type RetrieveResponse struct {
 	// True when meaning could not be used (the encoder was away) and words alone ranked.
 	Degraded bool `protobuf:"varint,2,opt,name=degraded,proto3" json:"degraded,omitempty"`
 	// Digest of the encoder that the vectors belong to.
-	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// True when the reranker ordered the hits; false when none was asked for, or it was away.
+	Reranked      bool `protobuf:"varint,4,opt,name=reranked,proto3" json:"reranked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RetrieveResponse) Reset() {
 	*x = RetrieveResponse{}
-	mi := &file_aran_search_v1_search_proto_msgTypes[2]
+	mi := &file_aran_search_v1_search_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +721,7 @@ func (x *RetrieveResponse) String() string {
 func (*RetrieveResponse) ProtoMessage() {}
 
 func (x *RetrieveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_search_v1_search_proto_msgTypes[2]
+	mi := &file_aran_search_v1_search_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +734,7 @@ func (x *RetrieveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetrieveResponse.ProtoReflect.Descriptor instead.
 func (*RetrieveResponse) Descriptor() ([]byte, []int) {
-	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{2}
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RetrieveResponse) GetHits() []*Hit {
@@ -322,20 +758,40 @@ func (x *RetrieveResponse) GetDigest() string {
 	return ""
 }
 
+func (x *RetrieveResponse) GetReranked() bool {
+	if x != nil {
+		return x.Reranked
+	}
+	return false
+}
+
 // CreateCollectionRequest makes a place for documents.
 type CreateCollectionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	Public        bool                   `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
-	Personal      bool                   `protobuf:"varint,4,opt,name=personal,proto3" json:"personal,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Public      bool                   `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
+	Personal    bool                   `protobuf:"varint,4,opt,name=personal,proto3" json:"personal,omitempty"`
+	// Metadata whose values have a type; other names are free.
+	Fields []*Field `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Of its texts: an ISO 639 code, or `auto` (empty, too).
+	Language string `protobuf:"bytes,6,opt,name=language,proto3" json:"language,omitempty"`
+	// What embeds its texts; empty: the default encoder.
+	Model string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
+	// How much each list counts where they are fused; absent: 1.
+	Words   *float64 `protobuf:"fixed64,8,opt,name=words,proto3,oneof" json:"words,omitempty"`
+	Meaning *float64 `protobuf:"fixed64,9,opt,name=meaning,proto3,oneof" json:"meaning,omitempty"`
+	// What becomes of a text that the collection has already under another id; empty: it is kept.
+	Duplicates string `protobuf:"bytes,10,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Versions of a document that stay readable, the latest among them; absent: 10.
+	Versions      *int32 `protobuf:"varint,11,opt,name=versions,proto3,oneof" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateCollectionRequest) Reset() {
 	*x = CreateCollectionRequest{}
-	mi := &file_aran_search_v1_search_proto_msgTypes[3]
+	mi := &file_aran_search_v1_search_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +803,7 @@ func (x *CreateCollectionRequest) String() string {
 func (*CreateCollectionRequest) ProtoMessage() {}
 
 func (x *CreateCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_search_v1_search_proto_msgTypes[3]
+	mi := &file_aran_search_v1_search_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +816,7 @@ func (x *CreateCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCollectionRequest.ProtoReflect.Descriptor instead.
 func (*CreateCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{3}
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateCollectionRequest) GetName() string {
@@ -391,6 +847,272 @@ func (x *CreateCollectionRequest) GetPersonal() bool {
 	return false
 }
 
+func (x *CreateCollectionRequest) GetFields() []*Field {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *CreateCollectionRequest) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *CreateCollectionRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CreateCollectionRequest) GetWords() float64 {
+	if x != nil && x.Words != nil {
+		return *x.Words
+	}
+	return 0
+}
+
+func (x *CreateCollectionRequest) GetMeaning() float64 {
+	if x != nil && x.Meaning != nil {
+		return *x.Meaning
+	}
+	return 0
+}
+
+func (x *CreateCollectionRequest) GetDuplicates() string {
+	if x != nil {
+		return x.Duplicates
+	}
+	return ""
+}
+
+func (x *CreateCollectionRequest) GetVersions() int32 {
+	if x != nil && x.Versions != nil {
+		return *x.Versions
+	}
+	return 0
+}
+
+// Field is declared metadata.
+type Field struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type  string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Documents without it are refused.
+	Required      bool `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Field) Reset() {
+	*x = Field{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Field) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Field) ProtoMessage() {}
+
+func (x *Field) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Field.ProtoReflect.Descriptor instead.
+func (*Field) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Field) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Field) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Field) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+// Fields is the whole list of a collection.
+type Fields struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []*Field               `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fields) Reset() {
+	*x = Fields{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fields) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fields) ProtoMessage() {}
+
+func (x *Fields) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fields.ProtoReflect.Descriptor instead.
+func (*Fields) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Fields) GetFields() []*Field {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// ChangeCollectionRequest changes what is there; the rest stays.
+type ChangeCollectionRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Description *string                `protobuf:"bytes,2,opt,name=description,proto3,oneof" json:"description,omitempty"`
+	Fields      *Fields                `protobuf:"bytes,3,opt,name=fields,proto3" json:"fields,omitempty"`
+	Language    *string                `protobuf:"bytes,4,opt,name=language,proto3,oneof" json:"language,omitempty"`
+	// Another model begins a re-embedding.
+	Model         *string  `protobuf:"bytes,5,opt,name=model,proto3,oneof" json:"model,omitempty"`
+	Words         *float64 `protobuf:"fixed64,6,opt,name=words,proto3,oneof" json:"words,omitempty"`
+	Meaning       *float64 `protobuf:"fixed64,7,opt,name=meaning,proto3,oneof" json:"meaning,omitempty"`
+	Duplicates    *string  `protobuf:"bytes,8,opt,name=duplicates,proto3,oneof" json:"duplicates,omitempty"`
+	Versions      *int32   `protobuf:"varint,9,opt,name=versions,proto3,oneof" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeCollectionRequest) Reset() {
+	*x = ChangeCollectionRequest{}
+	mi := &file_aran_search_v1_search_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeCollectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeCollectionRequest) ProtoMessage() {}
+
+func (x *ChangeCollectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_search_v1_search_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeCollectionRequest.ProtoReflect.Descriptor instead.
+func (*ChangeCollectionRequest) Descriptor() ([]byte, []int) {
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeCollectionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetDescription() string {
+	if x != nil && x.Description != nil {
+		return *x.Description
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetFields() *Fields {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *ChangeCollectionRequest) GetLanguage() string {
+	if x != nil && x.Language != nil {
+		return *x.Language
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetModel() string {
+	if x != nil && x.Model != nil {
+		return *x.Model
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetWords() float64 {
+	if x != nil && x.Words != nil {
+		return *x.Words
+	}
+	return 0
+}
+
+func (x *ChangeCollectionRequest) GetMeaning() float64 {
+	if x != nil && x.Meaning != nil {
+		return *x.Meaning
+	}
+	return 0
+}
+
+func (x *ChangeCollectionRequest) GetDuplicates() string {
+	if x != nil && x.Duplicates != nil {
+		return *x.Duplicates
+	}
+	return ""
+}
+
+func (x *ChangeCollectionRequest) GetVersions() int32 {
+	if x != nil && x.Versions != nil {
+		return *x.Versions
+	}
+	return 0
+}
+
 // PutDocumentRequest adds or replaces a document.
 type PutDocumentRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -399,7 +1121,7 @@ type PutDocumentRequest struct {
 	Id    string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
 	Text  string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
-	// `text/plain` or `text/markdown`.
+	// What text is: `text/plain`, or `text/markdown` (so is what was taken out of HTML, DOCX and PDF).
 	ContentType string            `protobuf:"bytes,5,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	Metadata    map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Who may read it besides the owner: `user:…`, `role:…`; empty: everyone in the tenant.
@@ -410,7 +1132,7 @@ type PutDocumentRequest struct {
 
 func (x *PutDocumentRequest) Reset() {
 	*x = PutDocumentRequest{}
-	mi := &file_aran_search_v1_search_proto_msgTypes[4]
+	mi := &file_aran_search_v1_search_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +1144,7 @@ func (x *PutDocumentRequest) String() string {
 func (*PutDocumentRequest) ProtoMessage() {}
 
 func (x *PutDocumentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_search_v1_search_proto_msgTypes[4]
+	mi := &file_aran_search_v1_search_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +1157,7 @@ func (x *PutDocumentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDocumentRequest.ProtoReflect.Descriptor instead.
 func (*PutDocumentRequest) Descriptor() ([]byte, []int) {
-	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{4}
+	return file_aran_search_v1_search_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutDocumentRequest) GetCollection() string {
@@ -491,17 +1213,52 @@ var File_aran_search_v1_search_proto protoreflect.FileDescriptor
 
 const file_aran_search_v1_search_proto_rawDesc = "" +
 	"\n" +
-	"\x1baran/search/v1/search.proto\x12\x0earan.search.v1\x1a\x1bbuf/validate/validate.proto\"\xde\x02\n" +
+	"\x1baran/search/v1/search.proto\x12\x0earan.search.v1\x1a\x1bbuf/validate/validate.proto\"\xda\x04\n" +
 	"\x0fRetrieveRequest\x12J\n" +
 	"\vcollections\x18\x01 \x03(\tB(\xbaH%\x92\x01\"\x10\x10\"\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\vcollections\x12 \n" +
 	"\x05query\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x90NR\x05query\x12\x1f\n" +
 	"\x05limit\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x05limit\x122\n" +
 	"\x04mode\x18\x04 \x01(\x0e2\x14.aran.search.v1.ModeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12M\n" +
-	"\x06filter\x18\x05 \x03(\v2+.aran.search.v1.RetrieveRequest.FilterEntryB\b\xbaH\x05\x9a\x01\x02\x10\x10R\x06filter\x1a9\n" +
+	"\x06filter\x18\x05 \x03(\v2+.aran.search.v1.RetrieveRequest.FilterEntryB\b\xbaH\x05\x9a\x01\x02\x10\x10R\x06filter\x12C\n" +
+	"\n" +
+	"conditions\x18\x06 \x03(\v2\x19.aran.search.v1.ConditionB\b\xbaH\x05\x92\x01\x02\x10\x10R\n" +
+	"conditions\x121\n" +
+	"\aweights\x18\a \x01(\v2\x17.aran.search.v1.WeightsR\aweights\x12\x1b\n" +
+	"\x06rerank\x18\b \x01(\bH\x00R\x06rerank\x88\x01\x01\x12\x1f\n" +
+	"\bdistinct\x18\t \x01(\bH\x01R\bdistinct\x88\x01\x01\x12,\n" +
+	"\fper_document\x18\n" +
+	" \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\vperDocument\x1a9\n" +
 	"\vFilterEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_rerankB\v\n" +
+	"\t_distinct\"\xe2\x01\n" +
+	"\tCondition\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12\"\n" +
+	"\x06equals\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aH\x00R\x06equals\x12(\n" +
+	"\x02in\x18\x03 \x01(\v2\x16.aran.search.v1.ValuesH\x00R\x02in\x12-\n" +
+	"\x05range\x18\x04 \x01(\v2\x15.aran.search.v1.RangeH\x00R\x05range\x12\x18\n" +
+	"\x06exists\x18\x05 \x01(\bH\x00R\x06exists\x12\x10\n" +
+	"\x03not\x18\x06 \x01(\bR\x03notB\r\n" +
+	"\x04test\x12\x05\xbaH\x02\b\x01\"3\n" +
+	"\x06Values\x12)\n" +
+	"\x06values\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\b\x01\x10d\"\x05r\x03\x18\xe8\aR\x06values\"\xa9\x01\n" +
+	"\x05Range\x12\x1e\n" +
+	"\x02gt\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x00R\x02gt\x88\x01\x01\x12 \n" +
+	"\x03gte\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x01R\x03gte\x88\x01\x01\x12\x1e\n" +
+	"\x02lt\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x02R\x02lt\x88\x01\x01\x12 \n" +
+	"\x03lte\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x03R\x03lte\x88\x01\x01B\x05\n" +
+	"\x03_gtB\x06\n" +
+	"\x04_gteB\x05\n" +
+	"\x03_ltB\x06\n" +
+	"\x04_lte\"k\n" +
+	"\aWeights\x12-\n" +
+	"\x05words\x18\x01 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\x05words\x121\n" +
+	"\ameaning\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\ameaning\".\n" +
+	"\x04Span\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x03R\x05start\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\"\xcd\x02\n" +
 	"\x03Hit\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -512,16 +1269,64 @@ const file_aran_search_v1_search_proto_rawDesc = "" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x14\n" +
 	"\x05start\x18\x06 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03end\x18\a \x01(\x03R\x03end\x12\x14\n" +
-	"\x05score\x18\b \x01(\x01R\x05score\"o\n" +
+	"\x05score\x18\b \x01(\x01R\x05score\x124\n" +
+	"\n" +
+	"highlights\x18\t \x03(\v2\x14.aran.search.v1.SpanR\n" +
+	"highlights\x12(\n" +
+	"\x04span\x18\n" +
+	" \x01(\v2\x14.aran.search.v1.SpanR\x04span\x12\x14\n" +
+	"\x05trust\x18\v \x01(\tR\x05trust\x12\x16\n" +
+	"\x06source\x18\f \x01(\tR\x06source\"\x8b\x01\n" +
 	"\x10RetrieveResponse\x12'\n" +
 	"\x04hits\x18\x01 \x03(\v2\x13.aran.search.v1.HitR\x04hits\x12\x1a\n" +
 	"\bdegraded\x18\x02 \x01(\bR\bdegraded\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\tR\x06digest\"\xb0\x01\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x1a\n" +
+	"\breranked\x18\x04 \x01(\bR\breranked\"\xdf\x04\n" +
 	"\x17CreateCollectionRequest\x125\n" +
 	"\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12\x16\n" +
 	"\x06public\x18\x03 \x01(\bR\x06public\x12\x1a\n" +
-	"\bpersonal\x18\x04 \x01(\bR\bpersonal\"\x90\x04\n" +
+	"\bpersonal\x18\x04 \x01(\bR\bpersonal\x127\n" +
+	"\x06fields\x18\x05 \x03(\v2\x15.aran.search.v1.FieldB\b\xbaH\x05\x92\x01\x02\x10@R\x06fields\x127\n" +
+	"\blanguage\x18\x06 \x01(\tB\x1b\xbaH\x18r\x162\x14^(auto|[a-z]{2,3})?$R\blanguage\x12C\n" +
+	"\x05model\x18\a \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9._:/-]{0,99})?$R\x05model\x122\n" +
+	"\x05words\x18\b \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x05words\x88\x01\x01\x126\n" +
+	"\ameaning\x18\t \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\ameaning\x88\x01\x01\x12;\n" +
+	"\n" +
+	"duplicates\x18\n" +
+	" \x01(\tB\x1b\xbaH\x18r\x16R\x00R\x04keepR\x04skipR\x06refuseR\n" +
+	"duplicates\x12*\n" +
+	"\bversions\x18\v \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01H\x02R\bversions\x88\x01\x01B\b\n" +
+	"\x06_wordsB\n" +
+	"\n" +
+	"\b_meaningB\v\n" +
+	"\t_versions\"\x83\x01\n" +
+	"\x05Field\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12?\n" +
+	"\x04type\x18\x02 \x01(\tB+\xbaH(r&R\x04textR\akeywordR\x06numberR\abooleanR\x04timeR\x04type\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\"A\n" +
+	"\x06Fields\x127\n" +
+	"\x06fields\x18\x01 \x03(\v2\x15.aran.search.v1.FieldB\b\xbaH\x05\x92\x01\x02\x10@R\x06fields\"\xe9\x04\n" +
+	"\x17ChangeCollectionRequest\x125\n" +
+	"\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x04name\x12/\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aH\x00R\vdescription\x88\x01\x01\x12.\n" +
+	"\x06fields\x18\x03 \x01(\v2\x16.aran.search.v1.FieldsR\x06fields\x12;\n" +
+	"\blanguage\x18\x04 \x01(\tB\x1a\xbaH\x17r\x152\x13^(auto|[a-z]{2,3})$H\x01R\blanguage\x88\x01\x01\x12H\n" +
+	"\x05model\x18\x05 \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9._:/-]{0,99})?$H\x02R\x05model\x88\x01\x01\x122\n" +
+	"\x05words\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x03R\x05words\x88\x01\x01\x126\n" +
+	"\ameaning\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x04R\ameaning\x88\x01\x01\x12>\n" +
+	"\n" +
+	"duplicates\x18\b \x01(\tB\x19\xbaH\x16r\x14R\x04keepR\x04skipR\x06refuseH\x05R\n" +
+	"duplicates\x88\x01\x01\x12*\n" +
+	"\bversions\x18\t \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01H\x06R\bversions\x88\x01\x01B\x0e\n" +
+	"\f_descriptionB\v\n" +
+	"\t_languageB\b\n" +
+	"\x06_modelB\b\n" +
+	"\x06_wordsB\n" +
+	"\n" +
+	"\b_meaningB\r\n" +
+	"\v_duplicatesB\v\n" +
+	"\t_versions\"\x90\x04\n" +
 	"\x12PutDocumentRequest\x12A\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tB!\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\n" +
@@ -559,29 +1364,46 @@ func file_aran_search_v1_search_proto_rawDescGZIP() []byte {
 }
 
 var file_aran_search_v1_search_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_aran_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_aran_search_v1_search_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_aran_search_v1_search_proto_goTypes = []any{
 	(Mode)(0),                       // 0: aran.search.v1.Mode
 	(*RetrieveRequest)(nil),         // 1: aran.search.v1.RetrieveRequest
-	(*Hit)(nil),                     // 2: aran.search.v1.Hit
-	(*RetrieveResponse)(nil),        // 3: aran.search.v1.RetrieveResponse
-	(*CreateCollectionRequest)(nil), // 4: aran.search.v1.CreateCollectionRequest
-	(*PutDocumentRequest)(nil),      // 5: aran.search.v1.PutDocumentRequest
-	nil,                             // 6: aran.search.v1.RetrieveRequest.FilterEntry
-	nil,                             // 7: aran.search.v1.PutDocumentRequest.MetadataEntry
+	(*Condition)(nil),               // 2: aran.search.v1.Condition
+	(*Values)(nil),                  // 3: aran.search.v1.Values
+	(*Range)(nil),                   // 4: aran.search.v1.Range
+	(*Weights)(nil),                 // 5: aran.search.v1.Weights
+	(*Span)(nil),                    // 6: aran.search.v1.Span
+	(*Hit)(nil),                     // 7: aran.search.v1.Hit
+	(*RetrieveResponse)(nil),        // 8: aran.search.v1.RetrieveResponse
+	(*CreateCollectionRequest)(nil), // 9: aran.search.v1.CreateCollectionRequest
+	(*Field)(nil),                   // 10: aran.search.v1.Field
+	(*Fields)(nil),                  // 11: aran.search.v1.Fields
+	(*ChangeCollectionRequest)(nil), // 12: aran.search.v1.ChangeCollectionRequest
+	(*PutDocumentRequest)(nil),      // 13: aran.search.v1.PutDocumentRequest
+	nil,                             // 14: aran.search.v1.RetrieveRequest.FilterEntry
+	nil,                             // 15: aran.search.v1.PutDocumentRequest.MetadataEntry
 }
 var file_aran_search_v1_search_proto_depIdxs = []int32{
-	0, // 0: aran.search.v1.RetrieveRequest.mode:type_name -> aran.search.v1.Mode
-	6, // 1: aran.search.v1.RetrieveRequest.filter:type_name -> aran.search.v1.RetrieveRequest.FilterEntry
-	2, // 2: aran.search.v1.RetrieveResponse.hits:type_name -> aran.search.v1.Hit
-	7, // 3: aran.search.v1.PutDocumentRequest.metadata:type_name -> aran.search.v1.PutDocumentRequest.MetadataEntry
-	1, // 4: aran.search.v1.SearchService.Retrieve:input_type -> aran.search.v1.RetrieveRequest
-	3, // 5: aran.search.v1.SearchService.Retrieve:output_type -> aran.search.v1.RetrieveResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0,  // 0: aran.search.v1.RetrieveRequest.mode:type_name -> aran.search.v1.Mode
+	14, // 1: aran.search.v1.RetrieveRequest.filter:type_name -> aran.search.v1.RetrieveRequest.FilterEntry
+	2,  // 2: aran.search.v1.RetrieveRequest.conditions:type_name -> aran.search.v1.Condition
+	5,  // 3: aran.search.v1.RetrieveRequest.weights:type_name -> aran.search.v1.Weights
+	3,  // 4: aran.search.v1.Condition.in:type_name -> aran.search.v1.Values
+	4,  // 5: aran.search.v1.Condition.range:type_name -> aran.search.v1.Range
+	6,  // 6: aran.search.v1.Hit.highlights:type_name -> aran.search.v1.Span
+	6,  // 7: aran.search.v1.Hit.span:type_name -> aran.search.v1.Span
+	7,  // 8: aran.search.v1.RetrieveResponse.hits:type_name -> aran.search.v1.Hit
+	10, // 9: aran.search.v1.CreateCollectionRequest.fields:type_name -> aran.search.v1.Field
+	10, // 10: aran.search.v1.Fields.fields:type_name -> aran.search.v1.Field
+	11, // 11: aran.search.v1.ChangeCollectionRequest.fields:type_name -> aran.search.v1.Fields
+	15, // 12: aran.search.v1.PutDocumentRequest.metadata:type_name -> aran.search.v1.PutDocumentRequest.MetadataEntry
+	1,  // 13: aran.search.v1.SearchService.Retrieve:input_type -> aran.search.v1.RetrieveRequest
+	8,  // 14: aran.search.v1.SearchService.Retrieve:output_type -> aran.search.v1.RetrieveResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_aran_search_v1_search_proto_init() }
@@ -589,13 +1411,23 @@ func file_aran_search_v1_search_proto_init() {
 	if File_aran_search_v1_search_proto != nil {
 		return
 	}
+	file_aran_search_v1_search_proto_msgTypes[0].OneofWrappers = []any{}
+	file_aran_search_v1_search_proto_msgTypes[1].OneofWrappers = []any{
+		(*Condition_Equals)(nil),
+		(*Condition_In)(nil),
+		(*Condition_Range)(nil),
+		(*Condition_Exists)(nil),
+	}
+	file_aran_search_v1_search_proto_msgTypes[3].OneofWrappers = []any{}
+	file_aran_search_v1_search_proto_msgTypes[8].OneofWrappers = []any{}
+	file_aran_search_v1_search_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_aran_search_v1_search_proto_rawDesc), len(file_aran_search_v1_search_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,123 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// Search is a question to a collection. Zero values mean the server's defaults.
+type Search struct {
+	Query       string         `json:"query"`
+	Limit       int            `json:"limit,omitempty"`        // at most 100
+	Mode        string         `json:"mode,omitempty"`         // hybrid, words or meaning
+	Filter      map[string]any `json:"filter,omitempty"`       // metadata: a value, or conditions as {"gte": 2020}
+	PerDocument int            `json:"per_document,omitempty"` // most passages of one document
+	Rerank      *bool          `json:"rerank,omitempty"`
+	Distinct    *bool          `json:"distinct,omitempty"`
+}
+
+// Span is a part of a text, in bytes: [Start, End).
+type Span struct {
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
+}
+
+// Hit is a passage that was found: Text is the document's text[Start:End], in bytes.
+type Hit struct {
+	Collection string  `json:"collection"`
+	Document   string  `json:"document"`
+	Chunk      string  `json:"chunk"`
+	Title      string  `json:"title"`
+	Text       string  `json:"text"`
+	Start      int64   `json:"start"`
+	End        int64   `json:"end"`
+	Score      float64 `json:"score"`
+	Highlights []Span  `json:"highlights"` // words of the query, in Text
+	Sentence   Span    `json:"span"`       // what answers best, in the document's text
+	Trust      string  `json:"trust"`
+	Source     string  `json:"source"`
+}
+
+// Found is an answer to a search, the best hit first.
+type Found struct {
+	Hits     []Hit  `json:"hits"`
+	Degraded bool   `json:"degraded"`
+	Reranked bool   `json:"reranked"`
+	Encoder  string `json:"encoder"`
+}
+
+// Search finds passages in a collection.
+func (c *Client) Search(ctx context.Context, collection string, q Search) (out Found, err error) {
+	return out, c.call(ctx, http.MethodPost, collectionPath(collection)+"/search", q, &out)
+}
+
+// CreateCollection makes a collection. One that is there already is a refusal with status 409.
+func (c *Client) CreateCollection(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodPost, "/api/v1/collections", map[string]any{"name": name}, nil)
+}
+
+// StoredLine is what became of one line.
+type StoredLine struct {
+	Line   int    `json:"line"`
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// PutLines stores documents that body holds as lines of JSON; a request takes at most 10,000 lines and 32 MB. A line
+// that is refused does not stop the others: see its Code.
+func (c *Client) PutLines(ctx context.Context, collection string, body io.Reader) (out []StoredLine, err error) {
+	path := collectionPath(collection) + "/documents"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("POST %s: %w", path, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("POST %s: %w", path, err)
+	}
+	defer res.Body.Close() //nolint:errcheck // read only
+	if res.StatusCode/100 != 2 {
+		return nil, refusal(res)
+	}
+	for d := json.NewDecoder(res.Body); ; {
+		var l StoredLine
+		if err := d.Decode(&l); errors.Is(err, io.EOF) {
+			return out, nil
+		} else if err != nil {
+			return out, fmt.Errorf("POST %s: answer: %w", path, err)
+		}
+		out = append(out, l)
+	}
+}
+
+// DocumentState says how far the work on a document is: queued, indexed, quarantined or failed.
+type DocumentState struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Reason string `json:"reason"`
+}
+
+// DocumentStates lists a page of a collection's documents; next is the cursor of the page after it, empty on the last.
+func (c *Client) DocumentStates(ctx context.Context, collection, cursor string) (list []DocumentState, next string, err error) {
+	var out struct {
+		Documents  []DocumentState `json:"documents"`
+		NextCursor string          `json:"next_cursor"`
+	}
+	q := url.Values{"limit": {"100"}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	err = c.call(ctx, http.MethodGet, collectionPath(collection)+"/documents?"+q.Encode(), nil, &out)
+	return out.Documents, out.NextCursor, err
+}
+
+func collectionPath(name string) string { return "/api/v1/collections/" + url.PathEscape(name) }

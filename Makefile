@@ -63,8 +63,9 @@ replicas: build ## two replicas on shared servers; one dependency away at a time
 bench-spine: build ## start, memory, CPU, size, stop, added latency
 	@go run -tags $(TAGS) ./test/bench/spine
 
-bench-embed: ## the encoder: texts per CPU-second
-	@go test -run '^$$' -bench . -benchtime 2s ./service/infer/minilm
+bench-embed: ## the encoder beside onnxruntime: equal on 200 texts with every kernel, then texts per CPU-second
+	@go test -run VectorsEqual -everything -count 1 -v ./service/infer/minilm
+	@go run ./test/bench/embed
 
 bench-batch: ## the queue before the encoder: throughput and p99 at 50, 90 and 120 % load, beside a plain queue
 	@go test -run '^$$' -bench Batch -benchtime 1x -timeout 10m ./test/bench/batch
@@ -77,8 +78,13 @@ bench-swap: ## versions of models swapped under load, a third of them broken: wh
 	@go test -tags $(TAGS) -count 1 -timeout 60m -v -run TestSwapsUnderLoad ./service/infer -swaps $(SWAPS) -hold 200ms -pace 10ms
 
 bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
+bench-vector: ## nearest neighbours: the embedded index beside faiss and hnswlib, one thread, in turns; then pgvector. CORPUS=a BEIR folder for vectors of real text, MILLION=1 for a million of them
+	@test -x .cache/vectorbench/bin/python || (python3 -m venv .cache/vectorbench && .cache/vectorbench/bin/pip install --quiet numpy faiss-cpu hnswlib)
+	@go run ./test/bench/vector/data .cache/vector$(if $(CORPUS),text,drawn) $(CORPUS)
+	@go run ./test/bench/vector .cache/vector$(if $(CORPUS),text,drawn) .cache/vectorbench/bin/python
+	@$(if $(MILLION),go run ./test/bench/vector -million .cache/vector$(if $(CORPUS),text,drawn),true)
 	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \
-	go test -run '^$$' -bench . -timeout 20m ./platform/vector
+	go test -run '^$$' -bench Spaces -timeout 20m ./platform/vector
 
 images: build ## container images aran and aran-engine, tagged local, from the programs in bin/
 	@deploy/compose/rootfs bin bin/image

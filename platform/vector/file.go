@@ -359,7 +359,7 @@ func (g *graph) sound(h header) bool {
 	if h.Entry == noEntry {
 		return h.Linked == 0
 	}
-	e := uint32(h.Entry) //nolint:gosec // its lower half
+	e := uint32(h.Entry)                            //nolint:gosec // its lower half
 	return e < n && int(h.Entry>>32) <= g.layers(e) //nolint:gosec // layers
 }
 

@@ -58,13 +58,13 @@ func find(t *testing.T, m vector.Space, q []float32, k int, owners []int64) []ve
 
 func TestFileBringsASpaceBack(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.vec")
-	m := filled(t, file, 3000)
+	m := filled(t, file, 3000/few)
 	m.SetMark(17)
 	must(t, m.Tend(t.Context()))
 	must(t, m.Delete(t.Context(), 3, 4, 5))
 	m.SetMark(18)
 	again, mark, why := reopen(t, file)
-	if why != nil || mark != 17 || length(t, again) != 3000 {
+	if why != nil || mark != 17 || length(t, again) != 3000/few {
 		t.Fatalf("%d vectors at mark %d, %v", length(t, again), mark, why)
 	}
 	q := vectortest.Unit(rand.New(rand.NewPCG(2, 2)), fileDim) //nolint:gosec // test data
@@ -81,7 +81,7 @@ func TestFileBringsASpaceBack(t *testing.T) {
 
 func TestFileDoesNotKeepWhatWasDeleted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.vec")
-	m := filled(t, file, 1000)
+	m := filled(t, file, 1000/few)
 	secret := vectortest.Unit(rand.New(rand.NewPCG(3, 3)), fileDim) //nolint:gosec // test data
 	must(t, m.Put(t.Context(), vector.Item{ID: 5000, Owner: 5000, Vector: secret}))
 	must(t, m.Tend(t.Context()))
@@ -104,7 +104,7 @@ func TestFileDoesNotKeepWhatWasDeleted(t *testing.T) {
 // Any byte that is not as it was written is found out: at once, or when the vector is read that it belongs to.
 func TestDamageIsNeverAnAnswer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.vec")
-	m := filled(t, file, 1200)
+	m := filled(t, file, 1200/few)
 	must(t, m.Tend(t.Context()))
 	whole, err := os.ReadFile(file)
 	must(t, err)

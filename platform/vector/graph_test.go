@@ -13,6 +13,9 @@ import (
 // The suite with a graph from the first vector on, tended after every change: it is small enough to be walked through
 // whole, so that answers are exact.
 func TestGraph(t *testing.T) {
+	if few > 1 {
+		t.Skip("too slow beside the race detector; TestGraphIsTendedBesideSearches is for it")
+	}
 	vectortest.Run(t, func(t *testing.T, dim int) vector.Space {
 		t.Helper()
 		return tended{vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: from(dim), Breadth: 2000})}
@@ -20,6 +23,9 @@ func TestGraph(t *testing.T) {
 }
 
 func TestGraphInFile(t *testing.T) {
+	if few > 1 {
+		t.Skip("too slow beside the race detector; TestGraphIsTendedBesideSearches is for it")
+	}
 	vectortest.Run(t, func(t *testing.T, dim int) vector.Space {
 		t.Helper()
 		return tended{vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: from(dim), Breadth: 2000, File: filepath.Join(t.TempDir(), "x.vec")})}

@@ -12,10 +12,10 @@ import (
 
 // A graph against the exact scan, for all and for some, through deletes and replacements.
 func TestGraphFindsTheNearest(t *testing.T) {
-	const n, dim, k = 6000, 48, 10
+	const n, dim, k = 6000 / few, 48, 10
 	rnd := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // test data
 	exact := vector.NewMemory(vectortest.Model, dim)
-	graph := vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: 1000})
+	graph := vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: n / 6})
 	centres := make([][]float32, 100)
 	for i := range centres {
 		centres[i] = vectortest.Unit(rnd, dim)
@@ -37,7 +37,7 @@ func TestGraphFindsTheNearest(t *testing.T) {
 				}
 			}
 			sum := 0.0
-			const queries = 40
+			const queries = 40 / few
 			for range queries {
 				q := vectortest.Near(rnd, centres[rnd.IntN(len(centres))], 0.8)
 				got, want := find(t, graph, q, k, owners), find(t, exact, q, k, owners)
@@ -60,7 +60,7 @@ func TestGraphFindsTheNearest(t *testing.T) {
 	for id := int64(0); id < n; id += 5 {
 		put(id) // replaced
 	}
-	for id := int64(n); id < n+500; id++ {
+	for id := int64(n); id < n+n/12; id++ {
 		put(id)
 	}
 	check("with rows that are not linked")
@@ -81,9 +81,9 @@ func TestGraphFindsTheNearest(t *testing.T) {
 
 // Searches go on while another links and repairs, and never find what was deleted before they began.
 func TestGraphIsTendedBesideSearches(t *testing.T) {
-	const n, dim = 3000, 16
+	const n, dim = 3000 / few, 16
 	rnd := rand.New(rand.NewPCG(8, 8)) //nolint:gosec // test data
-	m := vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: 500})
+	m := vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: n / 6})
 	for id := range int64(n) {
 		must(t, m.Put(t.Context(), vector.Item{ID: id, Owner: id, Vector: vectortest.Unit(rnd, dim)}))
 	}
@@ -103,22 +103,22 @@ func TestGraphIsTendedBesideSearches(t *testing.T) {
 					t.Errorf("%d hits, %v", len(hits), err)
 				}
 				for _, h := range hits {
-					if h.ID < 100 {
+					if h.ID < n/30 {
 						t.Errorf("%d is found, though it was deleted", h.ID)
 					}
 				}
 			}
 		})
 		if w == 0 {
-			for id := range int64(100) {
+			for id := range int64(n / 30) {
 				must(t, m.Delete(t.Context(), id))
 			}
 		}
 	}
 	for i := range 4 {
 		must(t, m.Tend(t.Context()))
-		for o := range int64(300) {
-			must(t, m.Delete(t.Context(), 200+int64(i)*300+o))
+		for o := range int64(n / 10) {
+			must(t, m.Delete(t.Context(), n/15+int64(i)*n/10+o))
 		}
 	}
 	must(t, m.Tend(t.Context()))
@@ -128,11 +128,11 @@ func TestGraphIsTendedBesideSearches(t *testing.T) {
 
 // The first pass over codes changes nothing: scores are those of the exact kernel, to the bit.
 func TestCodesChangeNoAnswer(t *testing.T) {
-	for _, dim := range []int{3, 31, 100, 384, 1024} {
+	for _, dim := range []int{3, 31, 384, 1024} {
 		t.Run(fmt.Sprint(dim), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(10, uint64(dim))) //nolint:gosec // test data
 			m := vector.NewMemory(vectortest.Model, dim)
-			const n = 700
+			const n = 700 / few
 			all := map[int64][]float32{}
 			var owners []int64
 			for id := range int64(n) {
@@ -144,7 +144,7 @@ func TestCodesChangeNoAnswer(t *testing.T) {
 				owners = append(owners, id)
 				must(t, m.Put(t.Context(), vector.Item{ID: id, Owner: id, Vector: v}))
 			}
-			for range 10 {
+			for range 10 / few {
 				q := vectortest.Near(rnd, all[rnd.Int64N(n)], 0.3)
 				for _, k := range []int{1, 10, n} {
 					want := vector.Exact(q, all, k)

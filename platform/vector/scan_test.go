@@ -4,7 +4,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Every kernel of this machine against float64, on lengths around each of their steps.
@@ -132,4 +134,32 @@ func TestCodeKernelsAgree(t *testing.T) {
 			}
 		}
 	}
+}
+
+func BenchmarkCodes100k(b *testing.B) {
+	const n, dim = 100_000, 384
+	rnd := rand.New(rand.NewPCG(1, 2))
+	codes, q, out := make([]int8, n*dim), make([]int16, dim), make([]int32, n)
+	for i := range codes {
+		codes[i] = int8(rnd.Uint32())
+	}
+	for _, k := range codeKernels() {
+		b.Run(k.name, func(b *testing.B) {
+			before := cpuTime(b)
+			for b.Loop() {
+				k.rows(q, codes, out)
+			}
+			b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/1e3/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// cpuTime is what the process has taken: on a busy machine the clock tells nothing.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -97,6 +97,7 @@ type Service struct {
 	encode        func(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	encoderDigest string
 	encoderFailed atomic.Pointer[error]
+	heads         headroom
 
 	firstLook time.Duration   // after the start
 	watchEach time.Duration   // how often the registry is looked at
@@ -119,7 +120,12 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("built-in encoder: %w", err)
 	}
-	return build(cfg, d, encoder.Encode, encoder.Digest())
+	s, err := build(cfg, d, encoder.Encode, encoder.Digest())
+	if err != nil {
+		return nil, err
+	}
+	s.heads.tokens = encoder
+	return s, nil
 }
 
 func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.Embedding, error), digest string) (*Service, error) {
@@ -140,6 +146,9 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 	}
 	if err := s.newAway(); err != nil {
 		return nil, err
+	}
+	if err := s.openHeads(); err != nil {
+		return nil, fmt.Errorf("built-in head: %w", err)
 	}
 	s.routes()
 	d.Health.Add("infer: encoder", s.encoderReady)

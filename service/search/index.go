@@ -51,7 +51,10 @@ type indexKey struct {
 
 type index struct {
 	key  indexKey
-	used int64 // guarded by indexes.mu
+	// Guarded by indexes.mu.
+	used    int64
+	users   int  // searches in it
+	evicted bool // the last one closes it
 
 	options vector.MemoryOptions
 	log     *slog.Logger
@@ -86,27 +89,44 @@ type nearest struct {
 
 // search finds the k passages of a collection nearest to q, among the allowed editions (nil: all).
 func (x *indexes) search(ctx context.Context, c Collection, encoder string, q []float32, k int, allowed []int64) (near nearest, err error) {
-	for range 3 { // an index may be dropped between being found and being asked
-		i := x.use(c, encoder, len(q))
-		if err = i.catchUp(ctx, x.db, c.generation); err == nil {
-			x.evict(ctx, i)
-			i.mu.RLock()
-			vectors, foreign := i.vectors, i.foreign
-			i.mu.RUnlock()
-			var hits []vector.Hit
-			if hits, err = vectors.Search(ctx, vector.Query{Model: encoder, Vector: q}, k, allowed); err == nil {
-				return nearest{hits, foreign}, nil
-			}
+	for range 3 { // a collection may be deleted, or a file be damaged, between being found and being asked
+		if near, err = x.searchOnce(ctx, c, encoder, q, k, allowed); err == nil {
+			return near, nil
 		}
-		switch {
-		case errors.Is(err, vector.ErrDamaged):
-			x.log.LogAttrs(ctx, slog.LevelWarn, "a vector index is damaged; it is made anew", slog.Int64("collection", c.id), slog.String("error", err.Error()))
-			x.drop(ctx, i)
-		case !errors.Is(err, vector.ErrClosed):
-			return nearest{}, fmt.Errorf("vectors of %s: %w", c.Name, err)
+		if !errors.Is(err, vector.ErrDamaged) && !errors.Is(err, vector.ErrClosed) {
+			break
 		}
 	}
 	return nearest{}, fmt.Errorf("vectors of %s: %w", c.Name, err)
+}
+
+func (x *indexes) searchOnce(ctx context.Context, c Collection, encoder string, q []float32, k int, allowed []int64) (near nearest, err error) {
+	i := x.use(c, encoder, len(q))
+	defer x.leave(ctx, i)
+	if err = i.catchUp(ctx, x.db, c.generation); err == nil {
+		x.evict(ctx, i)
+		i.mu.RLock()
+		vectors := i.vectors
+		near.foreign = i.foreign
+		i.mu.RUnlock()
+		near.hits, err = vectors.Search(ctx, vector.Query{Model: encoder, Vector: q}, k, allowed)
+	}
+	if errors.Is(err, vector.ErrDamaged) {
+		x.log.LogAttrs(ctx, slog.LevelWarn, "a vector index is damaged; it is made anew", slog.Int64("collection", c.id), slog.String("error", err.Error()))
+		x.drop(ctx, i)
+	}
+	return near, err
+}
+
+// leave ends the use of an index.
+func (x *indexes) leave(ctx context.Context, i *index) {
+	x.mu.Lock()
+	i.users--
+	last := i.evicted && i.users == 0
+	x.mu.Unlock()
+	if last {
+		i.close(ctx)
+	}
 }
 
 func (x *indexes) use(c Collection, encoder string, dim int) *index {
@@ -120,6 +140,7 @@ func (x *indexes) use(c Collection, encoder string, dim int) *index {
 	}
 	x.clock++
 	i.used = x.clock
+	i.users++
 	return i
 }
 
@@ -173,7 +194,9 @@ func (x *indexes) surplus(ctx context.Context, inHand *index) (out []*index) {
 			return out
 		}
 		delete(x.byKey, oldest.key)
-		out = append(out, oldest)
+		if oldest.evicted = true; oldest.users == 0 {
+			out = append(out, oldest)
+		}
 	}
 	return out
 }

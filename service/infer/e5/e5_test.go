@@ -131,9 +131,20 @@ func TestTokens(t *testing.T) {
 		text string
 		want []int32
 	}{
-		{"", []int32{4}}, {" ", []int32{4}}, {"ab", []int32{8}}, {"  Ab\u00a0 b", []int32{8, 4, 6}}, {"a\u200bb", []int32{8}}, {"aab", []int32{9, 7}},
-		{"ab ", []int32{8, 4}}, {"xyzab", []int32{4, 3, 3, 3, 7}}, {"வab", []int32{4, 10, 7}}, {"▁ab", []int32{4, 8}}, {"ab▁ ▁", []int32{8, 4, 4, 4}}, {"a\xff\xfeb", []int32{8}},
-		{"<s></s>", []int32{4, 3, 3, 3, 3, 3, 3, 3}}, {"<mask>", []int32{4, 3, 3, 5, 3, 3, 3}},
+		{"", []int32{4}},
+		{" ", []int32{4}},
+		{"ab", []int32{8}},
+		{"  Ab\u00a0 b", []int32{8, 4, 6}},
+		{"a\u200bb", []int32{8}},
+		{"aab", []int32{9, 7}},
+		{"ab ", []int32{8, 4}},
+		{"xyzab", []int32{4, 3, 3, 3, 7}},
+		{"வab", []int32{4, 10, 7}},
+		{"▁ab", []int32{4, 8}},
+		{"ab▁ ▁", []int32{8, 4, 4, 4}},
+		{"a\xff\xfeb", []int32{8}},
+		{"<s></s>", []int32{4, 3, 3, 3, 3, 3, 3, 3}},
+		{"<mask>", []int32{4, 3, 3, 5, 3, 3, 3}},
 	} {
 		var got []int32
 		for _, tok := range e.Tokenizer().Tokens(c.text) {
@@ -199,7 +210,11 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 		{"a score that is none", "score", damage(func(s *small) { s.scores[6] = float32(math.NaN()) })},
 		{"a score that wins always", "score", damage(func(s *small) { s.scores[6] = 1e9 })},
 		{"rules out of order", "rule", damage(func(s *small) { s.rule('A', "b") })},
-		{"a rule to no character", "rule", damage(func(s *small) { s.rules[len(s.rules)-1] = 0xff; s.rule(0x3000, "\ufffd"); s.rules[len(s.rules)-2] = 0xff })},
+		{"a rule to no character", "rule", damage(func(s *small) {
+			s.rules[len(s.rules)-1] = 0xff
+			s.rule(0x3000, "\ufffd")
+			s.rules[len(s.rules)-2] = 0xff
+		})},
 		{"rules that are cut", "rule", damage(func(s *small) { s.nRules++ })},
 		{"more than the rules", "behind", damage(func(s *small) { s.nRules-- })},
 		{"a scale that is no number", "no number", damage(func(s *small) { s.scale = 0x7e00 })},

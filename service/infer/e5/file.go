@@ -79,8 +79,15 @@ func parse(file string) (*Tokenizer, *bert.Model, error) {
 		name      string
 		low, high uint32
 	}{
-		{"numbers of a token", Dim, Dim}, {"layers", 1, maxLayers}, {"heads", 12, 12}, {"inner numbers", bert.Inner, bert.Inner}, {"words", 1, maxWords},
-		{"positions", Window, Window}, {"segments", 2, 2}, {"epsilon", math.Float32bits(1e-12), math.Float32bits(1e-12)}, {"block", block, block},
+		{"numbers of a token", Dim, Dim},
+		{"layers", 1, maxLayers},
+		{"heads", 12, 12},
+		{"inner numbers", bert.Inner, bert.Inner},
+		{"words", 1, maxWords},
+		{"positions", Window, Window},
+		{"segments", 2, 2},
+		{"epsilon", math.Float32bits(1e-12), math.Float32bits(1e-12)},
+		{"block", block, block},
 	} {
 		got := r.u32()
 		if got < f.low || got > f.high {

@@ -20,7 +20,7 @@ import (
 // What the model is.
 const (
 	Dim    = bert.Dim // length of a vector
-	Window = 256 // tokens that the model sees of a text, its two markers included
+	Window = 256      // tokens that the model sees of a text, its two markers included
 )
 
 // Embedding is a text's vector, of unit length.

@@ -140,7 +140,7 @@ func (b *bench) graph(ctx context.Context) error {
 	report("graph: build", "CPU-s", []float64{cpu() - began}, []float64{their.CPU}, "hnswlib")
 	fmt.Printf("%-24s %d in the heap by count; resident %.0f, of hnswlib %.0f bytes a vector\n", "graph: memory", m.Bytes()/len(b.base), float64(resident()-before)/float64(len(b.base)), their.Bytes)
 	breadth, peerBreadth := 0, 0
-	for ef := 10; ef <= 400 && (breadth == 0 || peerBreadth == 0); ef += 5 {
+	for ef := 15; ef <= 400 && (breadth == 0 || peerBreadth == 0); ef += 5 {
 		if breadth == 0 {
 			m.SetBreadth(ef)
 			_, got, err := search(ctx, m, b.queries, nil)

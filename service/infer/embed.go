@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -94,6 +95,8 @@ func (t *turn) embed(ctx context.Context, texts []string, query bool) ([]minilm.
 	}
 	out, err := t.v.embeds.Do(limited, auth.From(ctx).Tenant, in)
 	switch {
+	case err != nil && ctx.Err() == nil && errors.Is(context.Cause(limited), errTooSlow):
+		return nil, errTooSlow
 	case err != nil:
 		return nil, err
 	case t.trial && !t.m.trying(t.v):

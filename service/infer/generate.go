@@ -41,6 +41,8 @@ type Finish struct {
 	Reason             string // stop, length
 	Prompt, Completion int
 	Version, Digest    string // of the model that answered
+
+	first time.Duration // to the first piece, without the time in the queue
 }
 
 // Bounds of what a model process may send.
@@ -110,7 +112,7 @@ func (t *turn) try(ctx context.Context, p Prompt, emit func(text string) error) 
 			return was(text)
 		}
 	}
-	return t.v.answer(limited, p, func(text string) error {
+	f, err := t.v.answer(limited, p, func(text string) error {
 		if !t.begun && t.trial && !t.m.trying(t.v) {
 			return errGoneBack
 		}
@@ -120,6 +122,11 @@ func (t *turn) try(ctx context.Context, p Prompt, emit func(text string) error) 
 		}
 		return nil
 	})
+	if err != nil && !t.begun && ctx.Err() == nil && errors.Is(context.Cause(limited), errTooSlow) {
+		err = errTooSlow
+	}
+	t.alone = f.first
+	return f, err
 }
 
 // answer asks this version.
@@ -134,14 +141,16 @@ func (v *version) answer(ctx context.Context, p Prompt, emit func(text string) e
 		return Finish{}, err
 	}
 	defer lease.Release()
-	begin, first := time.Now(), true
-	return v.s.ask(ctx, v, lease, v.s.body(p, &v.Manifest), func(text string) error {
-		if first {
-			v.took(time.Since(begin))
-			first = false
+	begin, first := time.Now(), time.Duration(0)
+	f, err := v.s.ask(ctx, v, lease, v.s.body(p, &v.Manifest), func(text string) error {
+		if first == 0 {
+			first = time.Since(begin)
+			v.took(first)
 		}
 		return emit(text)
 	})
+	f.first = first
+	return f, err
 }
 
 // askBody is the request to the model process (OpenAI's chat completions).

@@ -202,7 +202,7 @@ func (t *trial) compare(ctx context.Context, slowdown float64) error {
 			break // clear enough
 		}
 	}
-	if float64(after) > clearly*slowdown*float64(before) && (after-before)/n > latencySlack {
+	if float64(after) > clearly*slowdown*float64(before) && (after-before)/n > 2*clearly*latencySlack {
 		return &failure{reasonLatency, fmt.Sprintf("a case takes %s instead of %s", (after / n).Round(100*time.Microsecond), (before / n).Round(100*time.Microsecond))}
 	}
 	return nil

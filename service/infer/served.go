@@ -50,7 +50,8 @@ type turn struct {
 	trial bool // v may be replaced by the active version
 	roll  *split.Rollout
 	begin time.Time
-	begun bool // something has reached the caller
+	alone time.Duration // of a language model: to its first piece, without the time in the queue
+	begun bool          // something has reached the caller
 }
 
 // take picks the version for a caller: with a digest the one of that digest, else by the split.
@@ -148,7 +149,11 @@ func (t *turn) count(ctx context.Context, err error) {
 	if err != nil && slices.Contains([]fault.Kind{fault.Exhausted, fault.Canceled, fault.Invalid, fault.TooLarge}, fault.KindOf(err)) {
 		return
 	}
-	t.roll.Count(side, time.Since(t.begin), err != nil)
+	took := t.alone
+	if took == 0 {
+		took = time.Since(t.begin)
+	}
+	t.roll.Count(side, took, err != nil && !errors.Is(err, errTooSlow)) // slow is no failure: it counts as long as it took
 }
 
 // fallback moves a call that failed on the next version to the active one. It reports whether the call is to be
@@ -163,7 +168,7 @@ func (t *turn) fallback(ctx context.Context, err error) bool {
 	t.v.users.Add(-1)
 	t.v = t.m.active
 	t.v.users.Add(1)
-	t.trial, t.roll, t.begin = false, nil, time.Now()
+	t.trial, t.roll, t.begin, t.alone = false, nil, time.Now(), 0
 	t.m.s.telemetry.retried(ctx, t.m.name)
 	return true
 }

@@ -54,6 +54,7 @@ func newFleet(t *testing.T, change func(*Config)) *fleet {
 	t.Helper()
 	cfg := settings(t)
 	cfg.RolloutHold, cfg.RolloutSample, cfg.RolloutErrors = *hold, 5, .2
+	cfg.RolloutSlowdown = 10
 	cfg.EmbedWait, cfg.GenerateWait, cfg.KeepVersions = time.Minute, time.Minute, time.Minute
 	cfg.EmbedQueue, cfg.GenerateQueue = 1000, 1000
 	if change != nil {

@@ -51,7 +51,12 @@ func run(t *testing.T, m Model, extra ...string) (c *http.Client, end func() err
 	done := make(chan error, 1)
 	go func() {
 		args := append(Args("model.aran", ""), append([]string{"--socket", socket}, extra...)...)[1:]
-		done <- Run(t.Context(), args, parent, slog.New(slog.DiscardHandler), func(string) (Model, error) { return m, nil })
+		done <- Run(t.Context(), args, parent, slog.New(slog.DiscardHandler), func(path string) (Model, error) {
+			if m == nil {
+				return open(Builtin)
+			}
+			return m, nil
+		})
 	}()
 	c = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		for {
@@ -84,6 +89,25 @@ func TestVectorsComeBackAsTheyAre(t *testing.T) {
 	}
 	if err := end(); err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestTheBuiltInModelIsTheSameOverTheSocket(t *testing.T) {
+	c, end := run(t, nil)
+	got, err := Encode(t.Context(), c, []string{"What does the audit log hold?"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := minilm.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := e.Encode(t.Context(), []string{"What does the audit log hold?"})
+	if err != nil || !slices.Equal(got[0].Vector, want[0].Vector) || got[0].Tokens != want[0].Tokens {
+		t.Errorf("another vector than here, %v", err)
+	}
+	if err := end(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -170,6 +170,7 @@ func TestDecide(t *testing.T) {
 		{"a PDF that is said to be text", Plain, pdf, "", "content_mismatch"},
 		{"a text that is said to be PDF", PDF, []byte("hello"), "", "content_mismatch"},
 		{"a zip that is said to be DOCX", DOCX, []byte("PK\x03\x04"), "", "content_mismatch"},
+		{"an encrypted DOCX", DOCX, []byte(encryptedID + "rest"), "", "encrypted"},
 		{"an image", "image/png", []byte("\x89PNG"), "", "content_type"},
 		{"bytes", "", []byte{0, 1, 2, 3}, "", "content_type"},
 	} {

@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -72,6 +72,10 @@ bench-batch: ## the queue before the encoder: throughput and p99 at 50, 90 and 1
 
 bench-shapes: build ## the same load on one process, two replicas and nine services; what a hop costs
 	@go test -tags $(TAGS) -run '^$$' -bench Shapes -benchtime 1x -timeout 30m ./test/bench/shapes
+
+bench-ingest: build ## documents a second, end to end, and without models
+	@go run -tags $(TAGS) ./test/bench/ingest
+	@go test -tags $(TAGS) -run '^$$' -bench Ingest -benchtime 1x ./service/search
 
 SWAPS ?= 100
 bench-swap: ## versions of models swapped under load, a third of them broken: what callers saw

@@ -117,6 +117,9 @@ func Decide(claimed string, file []byte) (string, error) {
 	if !slices.Contains([]string{Plain, Markdown, HTML, PDF, DOCX}, claimed) {
 		return claimed, fault.New(fault.Unsupported, "content_type", "A file of type %q is not taken; send plain text, Markdown, HTML, PDF or DOCX.", claimed)
 	}
+	if claimed == DOCX && bytes.HasPrefix(file, []byte(encryptedID)) {
+		return claimed, fault.New(fault.Invalid, "encrypted", "The DOCX file is encrypted, or in an older format; save it as DOCX without a password.")
+	}
 	binary := claimed == PDF || claimed == DOCX
 	if binary && seen != claimed || !binary && (seen == PDF || seen == DOCX) {
 		what := seen

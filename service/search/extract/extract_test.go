@@ -40,8 +40,10 @@ func sound(t *testing.T, r Result) {
 
 func TestHTML(t *testing.T) {
 	for _, c := range []struct{ name, in, want, title string }{
-		{"structure", `<title>A  page</title><h1>One <b>bold</b></h1><p>First&nbsp;paragraph &amp; more.<p>Second<br>line.<h2>Two</h2><ul><li>a<li>b <ol><li>x<li>y</ol></ul>`,
-			"# One bold\n\nFirst paragraph & more.\n\nSecond line.\n\n## Two\n\n- a\n- b\n  1. x\n  2. y", "A page"},
+		{
+			"structure", `<title>A  page</title><h1>One <b>bold</b></h1><p>First&nbsp;paragraph &amp; more.<p>Second<br>line.<h2>Two</h2><ul><li>a<li>b <ol><li>x<li>y</ol></ul>`,
+			"# One bold\n\nFirst paragraph & more.\n\nSecond line.\n\n## Two\n\n- a\n- b\n  1. x\n  2. y", "A page",
+		},
 		{"table", `<table><tr><th>key<th>value</tr><tr><td>a|b<td><p>1</p><p>2</p></td></tr></table>`, "| key | value |\n|---|---|\n| a\\|b | 1 2 |", ""},
 		{"code", "<pre>if a {\n\tb()\n}</pre>", "```\nif a {\n\tb()\n}\n```", ""},
 		{"dropped", `<nav>menu</nav><div role=navigation>menu</div><script>evil()</script><style>p{}</style><noscript>no</noscript><template>t</template><p>Text.</p><button>Buy</button><!-- comment -->`, "Text.", ""},
@@ -168,6 +170,7 @@ func TestDecide(t *testing.T) {
 		{"a PDF that is said to be text", Plain, pdf, "", "content_mismatch"},
 		{"a text that is said to be PDF", PDF, []byte("hello"), "", "content_mismatch"},
 		{"a zip that is said to be DOCX", DOCX, []byte("PK\x03\x04"), "", "content_mismatch"},
+		{"an encrypted DOCX", DOCX, []byte(encryptedID + "rest"), "", "encrypted"},
 		{"an image", "image/png", []byte("\x89PNG"), "", "content_type"},
 		{"bytes", "", []byte{0, 1, 2, 3}, "", "content_type"},
 	} {

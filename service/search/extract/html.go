@@ -46,9 +46,7 @@ type page struct {
 	title  string
 	hidden bool
 	list   []int // open lists: the number of the next item, or 0 for one without numbers
-	cells  int   // of the row so far
 	rows   int   // of the table so far
-	wide   int   // cells of its first row
 }
 
 const maxDepth = 600 // the parser itself stops at 512 open elements
@@ -94,7 +92,7 @@ func (p *page) element(n *html.Node, depth int) bool {
 	case n.DataAtom == atom.Title && p.title == "":
 		p.title = clean(textOf(n))
 		return false
-	case slices.Contains(dropped, n.DataAtom), n.DataAtom == atom.Head && n.FirstChild == nil, attribute(n, "role") == "navigation":
+	case slices.Contains(dropped, n.DataAtom), attribute(n, "role") == "navigation":
 		return false
 	case unseen(n):
 		p.hidden = p.hidden || strings.TrimSpace(textOf(n)) != ""
@@ -124,11 +122,11 @@ func (p *page) element(n *html.Node, depth int) bool {
 		p.item()
 	case atom.Table:
 		p.flush()
-		rows, wide := p.rows, p.wide
-		p.rows, p.wide = 0, 0
+		rows := p.rows
+		p.rows = 0
 		p.children(n, depth)
 		p.flush()
-		p.rows, p.wide = rows, wide
+		p.rows = rows
 	case atom.Tr:
 		p.flush()
 		p.row(n)

@@ -145,7 +145,7 @@ func TestFaultsOfHosts(t *testing.T) {
 		}
 		d.Fail(500)
 		for range 10 {
-			ask(t.Context())
+			_ = ask(t.Context())
 		}
 		before := d.Calls()
 		if f := ask(t.Context()); f == nil || f.Kind != fault.Unavailable || d.Calls() != before {

@@ -441,7 +441,7 @@ func (v view) store(path, model string) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path)) //nolint:gosec // its owner names it
+	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

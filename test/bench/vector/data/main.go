@@ -52,7 +52,7 @@ func main() {
 }
 
 func run(ctx context.Context, corpus, out string) error {
-	if err := os.MkdirAll(out, 0o750); err != nil {
+	if err := os.MkdirAll(out, 0o750); err != nil { //nolint:gosec // named on the command line
 		return err
 	}
 	enc, err := minilm.Load()
@@ -85,7 +85,7 @@ const (
 
 // draw makes vectors of no text.
 func draw(out string) error {
-	if err := os.MkdirAll(out, 0o750); err != nil {
+	if err := os.MkdirAll(out, 0o750); err != nil { //nolint:gosec // named on the command line
 		return err
 	}
 	rnd := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // test data
@@ -137,7 +137,7 @@ func draw(out string) error {
 
 // keep writes a file whole or not at all.
 func keep(path string, raw []byte) error {
-	return errors.Join(os.WriteFile(path+".tmp", raw, 0o600), os.Rename(path+".tmp", path))
+	return errors.Join(os.WriteFile(path+".tmp", raw, 0o600), os.Rename(path+".tmp", path)) //nolint:gosec // named on the command line
 }
 
 // windows lists what is encoded.

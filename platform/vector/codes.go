@@ -52,12 +52,6 @@ type probe struct {
 	norm, slack float32
 }
 
-func newProbe(q []float32, stride int) probe {
-	p := probe{exact: q, codes: make([]int16, stride)}
-	p.set(q)
-	return p
-}
-
 func (p *probe) set(q []float32) {
 	p.exact = q
 	var largest float32
@@ -117,6 +111,6 @@ func widenPortable(dst []int16, src []int8) {
 // gatherPortable reads rows that start anywhere; each is as long as q.
 func gatherPortable(q []int16, rows []*int8, out []int32) {
 	for i, r := range rows {
-		out[i] = dotPortable(q, unsafe.Slice(r, len(q)))
+		out[i] = dotPortable(q, unsafe.Slice(r, len(q))) //nolint:gosec // as long as all rows are
 	}
 }

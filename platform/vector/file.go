@@ -31,7 +31,7 @@ const (
 	sections  = 9
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant
 
 // ErrDamaged means that what a space has on disk can't be read, or is not what was written. Its owner closes it, removes
 // the file, and rebuilds it.
@@ -52,7 +52,7 @@ type header struct {
 	Sum         uint32 // of all before it
 }
 
-var headerSize = binary.Size(header{})
+var headerSize = binary.Size(header{}) //nolint:gochecknoglobals // a constant
 
 func (h *header) bytes() []byte {
 	var b bytes.Buffer
@@ -74,7 +74,7 @@ func (h *header) vectors() int64 {
 	for _, s := range h.sizes() {
 		at += s
 	}
-	return int64((at + page - 1) / page * page) //nolint:gosec // the size of a file
+	return int64((at + page - 1) / page * page)
 }
 
 func asBytes[T any](s []T) []byte {
@@ -82,7 +82,7 @@ func asBytes[T any](s []T) []byte {
 		return nil
 	}
 	var t T
-	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), len(s)*int(unsafe.Sizeof(t)))
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), len(s)*int(unsafe.Sizeof(t))) //nolint:gosec // numbers as bytes
 }
 
 // view is what rows were at one moment: rows do not change, only Tend changes links, and it is Tend that writes.
@@ -120,7 +120,7 @@ func (v view) write(w io.WriterAt, model string) error {
 	next := uint32(0)
 	for r := range number {
 		number[r] = none
-		if !x.dead.has(uint32(r)) { //nolint:gosec // below n
+		if !x.dead.has(uint32(r)) {
 			number[r] = next
 			next++
 		}
@@ -257,12 +257,12 @@ func load(r io.ReaderAt, size int64, model string, dim int) (h header, x *rows, 
 		return h, nil, nil, errOther
 	case h.Sum != crc32.Checksum(raw[:headerSize-4], castagnoli):
 		return h, nil, nil, fmt.Errorf("%w: its header", ErrDamaged)
-	case h.Rows > maxRows || h.Linked > h.Rows || h.Words > maxRows || h.vectors()+int64(h.Rows)*4*int64(dim) != size: //nolint:gosec // bounded just before
+	case h.Rows > maxRows || h.Linked > h.Rows || h.Words > maxRows || h.vectors()+int64(h.Rows)*4*int64(dim) != size:
 		return h, nil, nil, fmt.Errorf("%w: its length", ErrDamaged)
 	}
 	x = newRows(dim)
 	g = newGraph(x)
-	n := int(h.Rows)                                                //nolint:gosec // bounded above
+	n := int(h.Rows)
 	x.byID, x.owners = make(map[int64]uint32, n), map[int64]owned{} // owners may be few
 	for from := 0; from < n; from += blockRows {
 		rows := min(blockRows, n-from)
@@ -273,7 +273,7 @@ func load(r io.ReaderAt, size int64, model string, dim int) (h header, x *rows, 
 			links: make([]uint32, blockRows*lowest), upper: make([]uint32, blockRows),
 		})
 	}
-	for left := int(h.Words); left > 0; left -= arenaWords { //nolint:gosec // bounded above
+	for left := int(h.Words); left > 0; left -= arenaWords {
 		g.arena = append(g.arena, make([]uint32, arenaWords))
 	}
 	in := io.NewSectionReader(r, page, size-page)
@@ -301,7 +301,7 @@ func load(r io.ReaderAt, size int64, model string, dim int) (h header, x *rows, 
 	}
 	sum := uint32(0)
 	for i, c := range g.arena {
-		into := asBytes(c[:min(arenaWords, int(h.Words)-i*arenaWords)]) //nolint:gosec // bounded above
+		into := asBytes(c[:min(arenaWords, int(h.Words)-i*arenaWords)])
 		if _, err := io.ReadFull(in, into); err != nil {
 			return h, nil, nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
@@ -311,8 +311,8 @@ func load(r io.ReaderAt, size int64, model string, dim int) (h header, x *rows, 
 		return h, nil, nil, fmt.Errorf("%w: section %d", ErrDamaged, sections-1)
 	}
 	x.n = n
-	x.dead.grow(n)
-	for r := range uint32(n) { //nolint:gosec // bounded above
+	x.dead = x.dead.grown(n)
+	for r := range uint32(n) {
 		b, i := x.at(r)
 		x.byID[b.ids[i]] = r
 		b.next[i], b.prev[i] = none, none
@@ -321,7 +321,7 @@ func load(r io.ReaderAt, size int64, model string, dim int) (h header, x *rows, 
 	if !g.sound(h) {
 		return h, nil, nil, fmt.Errorf("%w: its links", ErrDamaged)
 	}
-	g.used = max(1, uint32(h.Words)) //nolint:gosec // bounded above
+	g.used = max(1, uint32(h.Words))
 	g.entry.Store(h.Entry)
 	g.done.Store(uint32(h.Linked)) //nolint:gosec // bounded above
 	return h, x, g, nil
@@ -359,8 +359,8 @@ func (g *graph) sound(h header) bool {
 	if h.Entry == noEntry {
 		return h.Linked == 0
 	}
-	e := uint32(h.Entry)                            //nolint:gosec // its lower half
-	return e < n && int(h.Entry>>32) <= g.layers(e) //nolint:gosec // layers
+	e := uint32(h.Entry) //nolint:gosec // its lower half
+	return e < n && int(h.Entry>>32) <= g.layers(e)
 }
 
 // lay makes vectors of rows lie in exact, which is as long as they are.
@@ -399,7 +399,7 @@ func OpenMemory(model string, dim int, o MemoryOptions) (m *Memory, mark int64, 
 func (m *Memory) signature() string { return m.model + "\x00" + m.opt.Tag }
 
 func openFile(path, model string, dim int) (h header, x *rows, g *graph, file *mapping, err error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // its owner names it
 	if err != nil {
 		return h, nil, nil, nil, err
 	}
@@ -461,7 +461,7 @@ func (f *memoryFile) WriteAt(p []byte, at int64) (int, error) {
 
 // FileMark is the mark that a file was written with, without opening it as a whole; ok is false where it has none.
 func FileMark(path string) (mark int64, ok bool) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // its owner names it
 	if err != nil {
 		return 0, false
 	}

@@ -19,7 +19,7 @@ const fileDim = 24
 func filled(t *testing.T, file string, n int64) *vector.Memory {
 	t.Helper()
 	m := vector.NewMemoryWith(vectortest.Model, fileDim, vector.MemoryOptions{GraphFrom: 100, File: file})
-	rnd := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // test data
+	rnd := rand.New(rand.NewPCG(1, 1))
 	for id := range n {
 		if err := m.Put(t.Context(), vector.Item{ID: id, Owner: id / 4, Vector: vectortest.Unit(rnd, fileDim)}); err != nil {
 			t.Fatal(err)
@@ -67,8 +67,8 @@ func TestFileBringsASpaceBack(t *testing.T) {
 	if why != nil || mark != 17 || length(t, again) != 3000/few {
 		t.Fatalf("%d vectors at mark %d, %v", length(t, again), mark, why)
 	}
-	q := vectortest.Unit(rand.New(rand.NewPCG(2, 2)), fileDim) //nolint:gosec // test data
-	must(t, again.Delete(t.Context(), 3, 4, 5))                // it has caught up
+	q := vectortest.Unit(rand.New(rand.NewPCG(2, 2)), fileDim)
+	must(t, again.Delete(t.Context(), 3, 4, 5)) // it has caught up
 	if got, want := find(t, again, q, 20, nil), find(t, m, q, 20, nil); !slices.Equal(got, want) {
 		t.Errorf("it finds %v, what was stored finds %v", got, want)
 	}
@@ -82,7 +82,7 @@ func TestFileBringsASpaceBack(t *testing.T) {
 func TestFileDoesNotKeepWhatWasDeleted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.vec")
 	m := filled(t, file, 1000/few)
-	secret := vectortest.Unit(rand.New(rand.NewPCG(3, 3)), fileDim) //nolint:gosec // test data
+	secret := vectortest.Unit(rand.New(rand.NewPCG(3, 3)), fileDim)
 	must(t, m.Put(t.Context(), vector.Item{ID: 5000, Owner: 5000, Vector: secret}))
 	must(t, m.Tend(t.Context()))
 	trace := vector.Bytes(secret)
@@ -108,9 +108,9 @@ func TestDamageIsNeverAnAnswer(t *testing.T) {
 	must(t, m.Tend(t.Context()))
 	whole, err := os.ReadFile(file)
 	must(t, err)
-	q := vectortest.Unit(rand.New(rand.NewPCG(4, 4)), fileDim) //nolint:gosec // test data
+	q := vectortest.Unit(rand.New(rand.NewPCG(4, 4)), fileDim)
 	want := find(t, m, q, 1000, nil)
-	rnd := rand.New(rand.NewPCG(5, 5)) //nolint:gosec // test data
+	rnd := rand.New(rand.NewPCG(5, 5))
 	outcomes := map[string]int{}
 	for i := range 400 {
 		broken := slices.Clone(whole)
@@ -179,7 +179,7 @@ func TestSmallSpacesHaveNoFile(t *testing.T) {
 	m := filled(t, file, 200)
 	must(t, m.Tend(t.Context()))
 	var owners []int64
-	for o := int64(0); o < 45; o++ {
+	for o := range int64(45) {
 		owners = append(owners, o)
 	}
 	must(t, m.Delete(t.Context(), owners...))
@@ -212,7 +212,7 @@ func FuzzOpenMemory(f *testing.F) {
 		file := filepath.Join(t.TempDir(), "x.vec")
 		must(t, os.WriteFile(file, raw, 0o600))
 		m, _, why := vector.OpenMemory(vectortest.Model, 3, vector.MemoryOptions{GraphFrom: 1, File: file})
-		defer m.Close() //nolint:errcheck // a test
+		t.Cleanup(func() { _ = m.Close() })
 		n := length(t, m)
 		if why != nil && n != 0 {
 			t.Fatalf("%d vectors, and %v", n, why)

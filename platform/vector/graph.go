@@ -175,7 +175,7 @@ func (g *graph) descend(w *walker, q []int16, entry uint64, layer int) cand {
 	at := uint32(entry) //nolint:gosec // its lower half
 	w.score(g.x, q, append(w.rows[:0], at))
 	best := cand{w.sims[0], at}
-	for l := int(entry >> 32); l > layer; l-- { //nolint:gosec // layers
+	for l := int(entry >> 32); l > layer; l-- {
 		for moved := true; moved; {
 			moved = false
 			list := g.list(best.row, l)
@@ -298,8 +298,8 @@ func (g *graph) link(w *walker, r uint32) {
 	w.kern.widen(w.wide, x.codes(r))
 	b, i := x.at(r)
 	scale := b.scale[i]
-	at := g.descend(w, w.wide, entry, min(layers, int(entry>>32))) //nolint:gosec // layers
-	for l := min(layers, int(entry>>32)); l >= 0; l-- {            //nolint:gosec // layers
+	at := g.descend(w, w.wide, entry, min(layers, int(entry>>32)))
+	for l := min(layers, int(entry>>32)); l >= 0; l-- {
 		w.reset(x.n)
 		w.seen.set(r)
 		w.kern.widen(w.wide, x.codes(r))
@@ -321,7 +321,7 @@ func (g *graph) link(w *walker, r uint32) {
 			g.answer(w, c.row, cand{c.sim, r}, l)
 		}
 	}
-	if layers > int(entry>>32) { //nolint:gosec // layers
+	if layers > int(entry>>32) {
 		g.entry.Store(uint64(layers)<<32 | uint64(r)) //nolint:gosec // not negative
 	}
 }

@@ -17,7 +17,7 @@ func mapFile(f *os.File, from, size int64) (*mapping, error) {
 	if from == size {
 		return &mapping{}, nil
 	}
-	b, err := unix.Mmap(int(f.Fd()), from, int(size-from), unix.PROT_READ, unix.MAP_SHARED) //nolint:gosec // a descriptor
+	b, err := unix.Mmap(int(f.Fd()), from, int(size-from), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, &os.PathError{Op: "mmap", Path: f.Name(), Err: err}
 	}
@@ -29,7 +29,7 @@ func (m *mapping) floats() []float32 {
 	if len(m.b) == 0 {
 		return nil
 	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&m.b[0])), len(m.b)/4)
+	return unsafe.Slice((*float32)(unsafe.Pointer(&m.b[0])), len(m.b)/4) //nolint:gosec // bytes as numbers; a page is aligned
 }
 
 // close ends the mapping; nobody may look at it any more.

@@ -49,7 +49,7 @@ type Memory struct {
 // MemoryOptions are the tuning of a Memory; the zero value is an exact space without a file.
 type MemoryOptions struct {
 	GraphFrom int    // vectors from which on there is a graph; 0: never
-	Breadth   int    // how many candidates a walk keeps; 0: 64. More finds more, and takes longer.
+	Breadth   int    // how many candidates a walk keeps; 0: 96. More finds more, and takes longer.
 	File      string // where Tend keeps what is dear to rebuild; empty: nowhere
 	Tag       string // what the vectors are of, beside the model: a file with another tag is not opened
 }

@@ -128,15 +128,16 @@ func (s *pineconeSpace) upsert(ctx context.Context, vectors []pineconeVector) er
 		return err
 	}
 	for part := range slices.Chunk(vectors, remoteRows) {
-		if err := s.need(s.h.call(ctx, http.MethodPost, "/vectors/upsert", map[string]any{"vectors": part, "namespace": s.namespace()}, nil)); err != nil {
+		if err := s.call(ctx, "/vectors/upsert", map[string]any{"vectors": part, "namespace": s.namespace()}, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// need makes a fault of a 404 where there must be something.
-func (s *pineconeSpace) need(found bool, err error) error {
+// call is for what must be there.
+func (s *pineconeSpace) call(ctx context.Context, path string, in, out any) error {
+	found, err := s.h.call(ctx, http.MethodPost, path, in, out)
 	if err == nil && !found {
 		return fault.New(fault.Unavailable, "vectors_gone", "The index of Pinecone is not there any more.")
 	}
@@ -167,7 +168,7 @@ func (s *pineconeSpace) Search(ctx context.Context, q Query, k int, owners []int
 			}
 		}
 		in := map[string]any{"vector": q.Vector, "topK": k, "namespace": s.namespace(), "filter": among(owners), "includeValues": false, "includeMetadata": false}
-		if err := s.need(s.h.call(ctx, http.MethodPost, "/query", in, &a)); err != nil {
+		if err := s.call(ctx, "/query", in, &a); err != nil {
 			return nil, err
 		}
 		best := newTop(k)
@@ -209,11 +210,10 @@ func (s *pineconeSpace) Mark(ctx context.Context) (int64, error) {
 	if err != nil || !found || !ok {
 		return -1, err
 	}
-	mark, err := strconv.ParseInt(m.Metadata.Mark, 10, 64)
-	if err != nil {
-		return -1, nil // as if there were none: all is put again
+	if mark, err := strconv.ParseInt(m.Metadata.Mark, 10, 64); err == nil {
+		return mark, nil
 	}
-	return mark, nil
+	return -1, nil // as if there were none: all is put again
 }
 
 // SetMark implements Kept.

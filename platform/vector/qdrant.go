@@ -106,9 +106,9 @@ func of(owners []int64) qdrantFilter {
 	return qdrantFilter{Must: []qdrantCondition{{Key: "owner", Match: &qdrantMatch{owners}}}}
 }
 
-// open looks for the collection, and makes it when it is wanted and not there. The metric is the inner product: vectors
-// are of unit length, so it is the cosine, and Qdrant leaves them as they are.
-func (s *qdrantSpace) open(ctx context.Context, wanted bool) (there bool, err error) {
+// open looks for the collection. The metric is the inner product: vectors are of unit length, so it is the cosine, and
+// Qdrant leaves them as they are.
+func (s *qdrantSpace) open(ctx context.Context) (there bool, err error) {
 	if s.there.Load() {
 		return true, nil
 	}
@@ -119,19 +119,7 @@ func (s *qdrantSpace) open(ctx context.Context, wanted bool) (there bool, err er
 			}
 		}
 	}
-	for range 2 {
-		there, err = s.h.call(ctx, http.MethodGet, s.h.path(s.name.Space, ""), nil, &a)
-		if err != nil || there || !wanted {
-			break
-		}
-		in := map[string]qdrantVectors{"vectors": {s.name.Dim, "Dot"}}
-		if _, err := s.h.call(ctx, http.MethodPut, s.h.path(s.name.Space, ""), in, nil); err != nil && fault.From(err).Code != "vectors_refused" {
-			return false, err // refused: another replica was quicker, which is seen next
-		}
-		if _, err := s.h.call(ctx, http.MethodPut, s.h.path(s.name.Space, "/index?wait=true"), map[string]string{"field_name": "owner", "field_schema": "integer"}, nil); err != nil {
-			return false, err
-		}
-	}
+	there, err = s.h.call(ctx, http.MethodGet, s.h.path(s.name.Space, ""), nil, &a)
 	if err != nil || !there {
 		return there, err
 	}
@@ -141,6 +129,24 @@ func (s *qdrantSpace) open(ctx context.Context, wanted bool) (there bool, err er
 	}
 	s.there.Store(true)
 	return true, nil
+}
+
+// create makes the collection if it is not there.
+func (s *qdrantSpace) create(ctx context.Context) error {
+	if there, err := s.open(ctx); err != nil || there {
+		return err
+	}
+	in := map[string]qdrantVectors{"vectors": {s.name.Dim, "Dot"}}
+	if _, err := s.h.call(ctx, http.MethodPut, s.h.path(s.name.Space, ""), in, nil); err != nil {
+		if f := fault.From(err); f == nil || f.Code != "vectors_refused" {
+			return err // refused: another replica was quicker, which is seen next
+		}
+	}
+	if _, err := s.h.call(ctx, http.MethodPut, s.h.path(s.name.Space, "/index?wait=true"), map[string]string{"field_name": "owner", "field_schema": "integer"}, nil); err != nil {
+		return err
+	}
+	_, err := s.open(ctx)
+	return err
 }
 
 // do calls what needs the collection; found is false when it has gone.
@@ -165,7 +171,7 @@ func (s *qdrantSpace) Put(ctx context.Context, items ...Item) error {
 }
 
 func (s *qdrantSpace) upsert(ctx context.Context, points []qdrantPoint) error {
-	if _, err := s.open(ctx, true); err != nil {
+	if err := s.create(ctx); err != nil {
 		return err
 	}
 	for part := range slices.Chunk(points, remoteRows) {
@@ -182,7 +188,7 @@ func (s *qdrantSpace) upsert(ctx context.Context, points []qdrantPoint) error {
 
 // Delete implements Space.
 func (s *qdrantSpace) Delete(ctx context.Context, owners ...int64) error {
-	if there, err := s.open(ctx, false); err != nil || !there {
+	if there, err := s.open(ctx); err != nil || !there {
 		return err
 	}
 	for part := range slices.Chunk(owners, maxOwners) {
@@ -198,7 +204,7 @@ func (s *qdrantSpace) Search(ctx context.Context, q Query, k int, owners []int64
 	if ok, err := wants(s.name, q, k, owners); err != nil || !ok {
 		return nil, err
 	}
-	if there, err := s.open(ctx, false); err != nil || !there {
+	if there, err := s.open(ctx); err != nil || !there {
 		return nil, err
 	}
 	return eachPart(owners, k, func(owners []int64) ([]Hit, error) {
@@ -228,7 +234,7 @@ func (s *qdrantSpace) Len(ctx context.Context) (int, error) {
 
 // Mark implements Kept.
 func (s *qdrantSpace) Mark(ctx context.Context) (int64, error) {
-	if there, err := s.open(ctx, false); err != nil || !there {
+	if there, err := s.open(ctx); err != nil || !there {
 		return -1, err
 	}
 	var a struct {

@@ -13,7 +13,7 @@ import (
 // A graph against the exact scan, for all and for some, through deletes and replacements.
 func TestGraphFindsTheNearest(t *testing.T) {
 	const n, dim, k = 6000 / few, 48, 10
-	rnd := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // test data
+	rnd := rand.New(rand.NewPCG(7, 7))
 	exact := vector.NewMemory(vectortest.Model, dim)
 	graph := vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: n / 6})
 	centres := make([][]float32, 100)
@@ -82,7 +82,7 @@ func TestGraphFindsTheNearest(t *testing.T) {
 // Searches go on while another links and repairs, and never find what was deleted before they began.
 func TestGraphIsTendedBesideSearches(t *testing.T) {
 	const n, dim = 3000 / few, 16
-	rnd := rand.New(rand.NewPCG(8, 8)) //nolint:gosec // test data
+	rnd := rand.New(rand.NewPCG(8, 8))
 	m := vector.NewMemoryWith(vectortest.Model, dim, vector.MemoryOptions{GraphFrom: n / 6})
 	for id := range int64(n) {
 		must(t, m.Put(t.Context(), vector.Item{ID: id, Owner: id, Vector: vectortest.Unit(rnd, dim)}))
@@ -90,7 +90,7 @@ func TestGraphIsTendedBesideSearches(t *testing.T) {
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	for w := range 2 {
-		look := rand.New(rand.NewPCG(9, uint64(w))) //nolint:gosec // test data
+		look := rand.New(rand.NewPCG(9, uint64(w)))
 		wg.Go(func() {
 			for {
 				select {
@@ -130,7 +130,7 @@ func TestGraphIsTendedBesideSearches(t *testing.T) {
 func TestCodesChangeNoAnswer(t *testing.T) {
 	for _, dim := range []int{3, 31, 384, 1024} {
 		t.Run(fmt.Sprint(dim), func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(10, uint64(dim))) //nolint:gosec // test data
+			rnd := rand.New(rand.NewPCG(10, uint64(dim)))
 			m := vector.NewMemory(vectortest.Model, dim)
 			const n = 700 / few
 			all := map[int64][]float32{}

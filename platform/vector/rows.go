@@ -82,7 +82,7 @@ func (x *rows) put(i Item) {
 	b.ids, b.owner = append(b.ids, i.ID), append(b.owner, i.Owner)
 	b.next, b.prev = append(b.next, none), append(b.prev, none)
 	x.n++
-	x.dead.grow(x.n)
+	x.dead = x.dead.grown(x.n)
 	x.byID[i.ID] = r
 	x.chain(r, i.Owner)
 }
@@ -162,11 +162,12 @@ type bits []uint64
 func (b bits) has(r uint32) bool { return b[r>>6]&(1<<(r&63)) != 0 }
 func (b bits) set(r uint32)      { b[r>>6] |= 1 << (r & 63) }
 
-// grow makes room for n rows.
-func (b *bits) grow(n int) {
-	for len(*b) < (n+63)/64 {
-		*b = append(*b, 0)
+// grown has room for n rows.
+func (b bits) grown(n int) bits {
+	for len(b) < (n+63)/64 {
+		b = append(b, 0)
 	}
+	return b
 }
 
 // sift finds the rows that may be among the k best by their codes: what is not in it can't be.

@@ -196,7 +196,7 @@ func (g *graph) reenter() {
 			continue
 		}
 		layers := g.layers(r)
-		if best == noEntry || layers > int(best>>32) { //nolint:gosec // layers
+		if best == noEntry || layers > int(best>>32) {
 			best = uint64(layers)<<32 | uint64(r) //nolint:gosec // not negative
 		}
 	}

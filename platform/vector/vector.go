@@ -1,9 +1,10 @@
-// Package vector finds nearest neighbours among unit vectors: in memory, or in PostgreSQL with pgvector.
+// Package vector finds nearest neighbours among unit vectors: in memory, in PostgreSQL with pgvector, or on a server of
+// Qdrant's or Pinecone's.
 //
 // What the caller may see is a condition of the search, never a filter on what it found. In memory a query is compared
-// with every vector that is allowed, so answers are exact and a condition saves work; nothing is kept on disk, the owner
-// rebuilds it. In PostgreSQL vectors are rows of the service's own database, written in the transactions that write
-// what they belong to; answers are exact unless very many vectors are allowed.
+// with every vector that is allowed, or led through a graph where those are very many; the graph is kept in a file that
+// can be lost, for its owner rebuilds it. In PostgreSQL vectors are rows of the service's own database, written in the
+// transactions that write what they belong to. What another server has is made of what the owner has, up to a mark.
 package vector
 
 import (

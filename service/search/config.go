@@ -82,8 +82,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.rerank_timeout is %s: set it between 10ms and 1m", c.RerankTimeout)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:
 		return fmt.Errorf("search.loaded_indexes is %d: set it between 1 and 100000", c.LoadedIndexes)
-	case c.GraphFrom < 0 || c.GraphFrom > 0 && c.GraphFrom < 1000:
-		return fmt.Errorf("search.graph_from is %d: set it to 1000 or more, or to 0 for no graphs", c.GraphFrom)
+	case c.GraphFrom < 0 || c.GraphFrom > 0 && c.GraphFrom < 100:
+		return fmt.Errorf("search.graph_from is %d: set it to 100 or more, or to 0 for no graphs", c.GraphFrom)
 	case c.LoadedPassages < 1000 || c.LoadedPassages > 1_000_000_000:
 		return fmt.Errorf("search.loaded_passages is %d: set it between 1000 and 1000000000", c.LoadedPassages)
 	case c.LoadedVectors < 1000 || c.LoadedVectors > 1_000_000_000:

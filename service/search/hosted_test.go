@@ -111,7 +111,7 @@ func TestVectorServersAreSetWithCare(t *testing.T) {
 func TestLargeIndexesAreKeptInFiles(t *testing.T) {
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "vectors")
-	graph := func(c *search.Config, d *search.Deps) { c.GraphFrom, d.Dir, c.EmbedBatch = 1000, folder, 256 }
+	graph := func(c *search.Config, d *search.Deps) { c.GraphFrom, d.Dir, c.EmbedBatch = 100, folder, 64 }
 	w := openAt(t, dir, newEncoder(), &judge{}, graph)
 	if w.vectors != search.VectorsMemory {
 		t.Skip("vectors are in the database")
@@ -119,7 +119,7 @@ func TestLargeIndexesAreKeptInFiles(t *testing.T) {
 	me := person("acme", "user:ann")
 	w.collection(me, "docs")
 	var sb strings.Builder
-	for i := range 1100 {
+	for i := range 130 {
 		fmt.Fprintf(&sb, "The boat number%c%c%c sails on the sea with %s and comes home in the evening to the harbour.\n\n", 'a'+i%26, 'a'+i/26%26, 'a'+i/676, strings.Repeat("fishermen of many lands ", 12))
 	}
 	w.put(me, "docs", map[string]any{"id": "log", "text": sb.String()})
@@ -131,7 +131,7 @@ func TestLargeIndexesAreKeptInFiles(t *testing.T) {
 	if got := ask("treasure buried"); !slices.Equal(got, []string{"secret"}) {
 		t.Fatalf("found %v", got)
 	}
-	if _, n := w.s.Loaded(); n < 1000 {
+	if _, n := w.s.Loaded(); n < 100 {
 		t.Fatalf("%d vectors", n)
 	}
 	if files, err := w.s.Tend(t.Context()); files != 1 || err != nil {

@@ -50,7 +50,7 @@ type indexKey struct {
 }
 
 type index struct {
-	key  indexKey
+	key indexKey
 	// Guarded by indexes.mu.
 	used    int64
 	users   int  // searches in it
@@ -363,7 +363,7 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) (err error)
 	}
 	vectors, after := i.vectors, i.generation
 	if vectors == nil {
-		if vectors, after, err = i.open(ctx, d, generation); err != nil {
+		if vectors, after, err = i.open(ctx, generation); err != nil {
 			return err
 		}
 	} else if generation-after > keptGenerations {
@@ -398,7 +398,7 @@ func (i *index) catchUp(ctx context.Context, d db, generation int64) (err error)
 }
 
 // open takes what a file has, if it has something of this collection that can catch up, or begins with nothing.
-func (i *index) open(ctx context.Context, d db, generation int64) (*vector.Memory, int64, error) {
+func (i *index) open(ctx context.Context, generation int64) (*vector.Memory, int64, error) {
 	vectors, mark, why := vector.OpenMemory(i.key.encoder, i.dim, i.options)
 	if why != nil {
 		i.log.LogAttrs(ctx, slog.LevelWarn, "the file of a vector index is of no use; it is made anew", slog.Int64("collection", i.key.collection), slog.String("error", why.Error()))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -153,21 +154,19 @@ type qdrantFilter struct {
 	} `json:"must_not"`
 }
 
-func (f qdrantFilter) allows(id string, p point) bool {
+func (f qdrantFilter) allows() func(id string, p point) bool {
+	owners, not := map[string]bool{}, map[string]bool{}
 	for _, c := range f.Must {
-		owner, err := strconv.ParseInt(p.owner, 10, 64)
-		if err != nil || c.Key != "owner" || !slices.Contains(c.Match.Any, owner) {
-			return false
+		for _, o := range c.Match.Any {
+			owners[strconv.FormatInt(o, 10)] = c.Key == "owner"
 		}
 	}
 	for _, c := range f.MustNot {
-		for _, not := range c.HasID {
-			if strconv.FormatInt(int64(not), 10) == id { //nolint:gosec // as the client sends it
-				return false
-			}
+		for _, id := range c.HasID {
+			not[strconv.FormatInt(int64(id), 10)] = true //nolint:gosec // as the client sends it
 		}
 	}
-	return true
+	return func(id string, p point) bool { return (len(f.Must) == 0 || owners[p.owner]) && !not[id] }
 }
 
 func qdrant(d *Double, r *http.Request) (int, any) {
@@ -247,11 +246,7 @@ func (s *doubled) qdrant(call string, r *http.Request) (int, any) {
 		if err := read(r, &in); err != nil || len(in.Filter.Must) == 0 {
 			return qdrantError(http.StatusBadRequest, "Format error in JSON body: %v", err)
 		}
-		for id, p := range s.points {
-			if in.Filter.allows(id, p) {
-				delete(s.points, id)
-			}
-		}
+		maps.DeleteFunc(s.points, in.Filter.allows())
 		return qdrantOK(done)
 	case "POST points/query":
 		var in struct {
@@ -263,7 +258,7 @@ func (s *doubled) qdrant(call string, r *http.Request) (int, any) {
 			return qdrantError(http.StatusBadRequest, "Wrong input: Vector dimension error: expected dim: %d, got %d", s.dim, len(in.Query))
 		}
 		points := []m{}
-		for _, h := range s.nearest(in.Query, in.Limit, in.Filter.allows) {
+		for _, h := range s.nearest(in.Query, in.Limit, in.Filter.allows()) {
 			id, _ := strconv.ParseInt(h.id, 10, 64)
 			points = append(points, m{"id": uint64(id), "version": 3, "score": h.score}) //nolint:gosec // as the client sends it
 		}
@@ -276,9 +271,9 @@ func (s *doubled) qdrant(call string, r *http.Request) (int, any) {
 		if err := read(r, &in); err != nil {
 			return qdrantError(http.StatusBadRequest, "Format error in JSON body: %v", err)
 		}
-		n := 0
+		n, allows := 0, in.Filter.allows()
 		for id, p := range s.points {
-			if in.Filter.allows(id, p) {
+			if allows(id, p) {
 				n++
 			}
 		}
@@ -312,11 +307,15 @@ type pineconeFilter struct {
 	} `json:"owner"`
 }
 
-func (f pineconeFilter) allows(_ string, p point) bool {
+func (f pineconeFilter) allows() func(id string, p point) bool {
 	if f.Owner.Exists != nil {
-		return *f.Owner.Exists == (p.owner != "")
+		return func(_ string, p point) bool { return *f.Owner.Exists == (p.owner != "") }
 	}
-	return p.owner != "" && slices.Contains(f.Owner.In, p.owner)
+	owners := map[string]bool{}
+	for _, o := range f.Owner.In {
+		owners[o] = true
+	}
+	return func(_ string, p point) bool { return owners[p.owner] }
 }
 
 func (d *Double) pinecone(dim int, r *http.Request) (int, any) {
@@ -376,10 +375,10 @@ func (d *Double) pinecone(dim int, r *http.Request) (int, any) {
 		if s == nil {
 			return http.StatusNotFound, m{"code": 5, "message": "Namespace not found", "details": []m{}}
 		}
-		for id, p := range s.points {
-			if in.DeleteAll || in.Filter.allows(id, p) {
-				delete(s.points, id)
-			}
+		if in.DeleteAll {
+			clear(s.points)
+		} else {
+			maps.DeleteFunc(s.points, in.Filter.allows())
 		}
 		return http.StatusOK, m{}
 	case "POST /query":
@@ -395,7 +394,7 @@ func (d *Double) pinecone(dim int, r *http.Request) (int, any) {
 			return pineconeError("%v", err)
 		}
 		matches := []m{}
-		for _, h := range space(in.Namespace).nearest(in.Vector, in.TopK, in.Filter.allows) {
+		for _, h := range space(in.Namespace).nearest(in.Vector, in.TopK, in.Filter.allows()) {
 			matches = append(matches, m{"id": h.id, "score": h.score, "values": []float32{}})
 		}
 		return http.StatusOK, m{"matches": matches, "namespace": in.Namespace, "usage": m{"readUnits": 6}}

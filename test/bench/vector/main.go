@@ -39,10 +39,16 @@ const (
 )
 
 func main() {
-	million := flag.Bool("million", false, "also search among a million vectors")
+	million := flag.Bool("million", false, "search among a million vectors in place of comparing")
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
-	if err := run(context.Background(), flag.Arg(0), flag.Arg(1), *million); err != nil {
+	ctx, err := context.Background(), error(nil)
+	if *million {
+		err = runMillion(ctx, flag.Arg(0))
+	} else {
+		err = run(ctx, flag.Arg(0), flag.Arg(1))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-vector:", err)
 		os.Exit(1)
 	}
@@ -50,6 +56,7 @@ func main() {
 
 // bench is what is compared.
 type bench struct {
+	out     io.Writer
 	peer    *peer
 	base    [][]float32
 	queries [][]float32
@@ -57,18 +64,12 @@ type bench struct {
 	exact   *vector.Memory
 }
 
-func run(ctx context.Context, data, python string, million bool) (err error) {
-	b := &bench{}
-	if b.base, err = read(filepath.Join(data, "base.f32")); err != nil {
+func run(ctx context.Context, data, python string) (err error) {
+	b := &bench{out: os.Stdout}
+	if err := b.read(data); err != nil {
 		return err
 	}
-	if b.queries, err = read(filepath.Join(data, "query.f32")); err != nil {
-		return err
-	}
-	fmt.Printf("%d vectors × %d, %d queries, k = %d, one thread, CPU time, %d rounds in turns\n", len(b.base), dim, len(b.queries), k, rounds)
-	if million {
-		return b.million(ctx)
-	}
+	b.say("%d vectors × %d, %d queries, k = %d, one thread, CPU time, %d rounds in turns\n", len(b.base), dim, len(b.queries), k, rounds)
 	if b.peer, err = start(ctx, python, data); err != nil {
 		return err
 	}
@@ -80,6 +81,24 @@ func run(ctx context.Context, data, python string, million bool) (err error) {
 	}
 	return nil
 }
+
+func (b *bench) read(data string) (err error) {
+	if b.base, err = read(filepath.Join(data, "base.f32")); err != nil {
+		return err
+	}
+	b.queries, err = read(filepath.Join(data, "query.f32"))
+	return err
+}
+
+func runMillion(ctx context.Context, data string) error {
+	b := &bench{out: os.Stdout}
+	if err := b.read(data); err != nil {
+		return err
+	}
+	return b.million(ctx)
+}
+
+func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.out, format, args...) }
 
 func (b *bench) fill(ctx context.Context, m *vector.Memory) error {
 	for i, v := range b.base {
@@ -114,7 +133,7 @@ func (b *bench) scan(ctx context.Context) error {
 		}
 		ours, theirs = append(ours, cpu/scans*1e3), append(theirs, a.CPU/scans*1e3)
 	}
-	report("exact scan", "ms", ours, theirs, "faiss flat")
+	b.report("exact scan", "ms", ours, theirs, "faiss flat")
 	var err error
 	_, b.truth, err = search(ctx, b.exact, b.queries, nil)
 	return err
@@ -137,8 +156,8 @@ func (b *bench) graph(ctx context.Context) error {
 	if err := m.Tend(ctx); err != nil {
 		return err
 	}
-	report("graph: build", "CPU-s", []float64{cpu() - began}, []float64{their.CPU}, "hnswlib")
-	fmt.Printf("%-24s %d in the heap by count; resident %.0f, of hnswlib %.0f bytes a vector\n", "graph: memory", m.Bytes()/len(b.base), float64(resident()-before)/float64(len(b.base)), their.Bytes)
+	b.report("graph: build", "CPU-s", []float64{cpu() - began}, []float64{their.CPU}, "hnswlib")
+	b.say("%-24s %d in the heap by count; resident %.0f, of hnswlib %.0f bytes a vector\n", "graph: memory", m.Bytes()/len(b.base), float64(resident()-before)/float64(len(b.base)), their.Bytes)
 	breadth, peerBreadth := 0, 0
 	for ef := 15; ef <= 400 && (breadth == 0 || peerBreadth == 0); ef += 5 {
 		if breadth == 0 {
@@ -149,7 +168,7 @@ func (b *bench) graph(ctx context.Context) error {
 			}
 			if r := recall(got, b.truth); r >= enough {
 				breadth = ef
-				fmt.Printf("%-24s %.4f at breadth %d\n", "graph: recall", r, ef)
+				b.say("%-24s %.4f at breadth %d\n", "graph: recall", r, ef)
 			}
 		}
 		if peerBreadth == 0 {
@@ -158,7 +177,7 @@ func (b *bench) graph(ctx context.Context) error {
 			}
 			if r := recall(a.IDs, b.truth); r >= enough {
 				peerBreadth = ef
-				fmt.Printf("%-24s %.4f at breadth %d\n", "hnswlib: recall", r, ef)
+				b.say("%-24s %.4f at breadth %d\n", "hnswlib: recall", r, ef)
 			}
 		}
 	}
@@ -181,10 +200,10 @@ func (b *bench) graph(ctx context.Context) error {
 			}
 			ours, theirs = append(ours, float64(len(b.queries))/t), append(theirs, float64(len(b.queries))/a.CPU)
 			if c.ours == 64 && len(ours) == 1 {
-				fmt.Printf("%-24s ours %.4f, hnswlib %.4f\n", "recall at breadth 64", recall(got, b.truth), recall(a.IDs, b.truth))
+				b.say("%-24s ours %.4f, hnswlib %.4f\n", "recall at breadth 64", recall(got, b.truth), recall(a.IDs, b.truth))
 			}
 		}
-		report(c.name, "queries/CPU-s", ours, theirs, "hnswlib")
+		b.report(c.name, "queries/CPU-s", ours, theirs, "hnswlib")
 	}
 	m.SetBreadth(64)
 	for _, of := range []float64{0.001, 0.01, 0.1, 0.5, 0.9} {
@@ -202,7 +221,7 @@ func (b *bench) graph(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%-24s %.3f ms, recall %.4f\n", fmt.Sprintf("graph: %g %% allowed", of*100), t/float64(len(b.queries))*1e3, recall(got, want))
+		b.say("%-24s %.3f ms, recall %.4f\n", fmt.Sprintf("graph: %g %% allowed", of*100), t/float64(len(b.queries))*1e3, recall(got, want))
 	}
 	return nil
 }
@@ -233,8 +252,8 @@ func (b *bench) filter(ctx context.Context) error {
 		}
 		walked = append(walked, a.CPU/scans*1e3)
 	}
-	report("1 % allowed", "ms", ours, brute, "numpy over the subset")
-	report("1 % allowed", "ms", ours, walked, "hnswlib with filter")
+	b.report("1 % allowed", "ms", ours, brute, "numpy over the subset")
+	b.report("1 % allowed", "ms", ours, walked, "hnswlib with filter")
 	return nil
 }
 
@@ -269,8 +288,8 @@ func recall(got, want [][]int64) float64 {
 
 func median(x []float64) float64 { return slices.Sorted(slices.Values(x))[len(x)/2] }
 
-func report(what, unit string, ours, theirs []float64, peer string) {
-	fmt.Printf("%-24s %.3f %s, %s %.3f: %.2f×   %.3f %.3f\n", what, median(ours), unit, peer, median(theirs), median(ours)/median(theirs), ours, theirs)
+func (b *bench) report(what, unit string, ours, theirs []float64, peer string) {
+	b.say("%-24s %.3f %s, %s %.3f: %.2f×   %.3f %.3f\n", what, median(ours), unit, peer, median(theirs), median(ours)/median(theirs), ours, theirs)
 }
 
 // cpu is the CPU time of this process so far, in seconds.
@@ -299,7 +318,7 @@ func resident() int {
 }
 
 func read(path string) (out [][]float32, err error) {
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // named on the command line
 	if err != nil {
 		return nil, err
 	}
@@ -327,7 +346,7 @@ type answer struct {
 }
 
 func start(ctx context.Context, python, data string) (*peer, error) {
-	cmd := exec.CommandContext(ctx, python, "test/bench/vector/peers.py", data, fmt.Sprint(dim))
+	cmd := exec.CommandContext(ctx, python, "test/bench/vector/peers.py", data, fmt.Sprint(dim)) //nolint:gosec // named on the command line
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

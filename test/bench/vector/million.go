@@ -44,9 +44,9 @@ func (b *bench) million(ctx context.Context) error {
 	if err := m.Tend(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("%-24s %.0f CPU-s (%.0f s)\n", "1 M: build and write", cpu()-began, time.Since(wall).Seconds())
+	b.say("%-24s %.0f CPU-s (%.0f s)\n", "1 M: build and write", cpu()-began, time.Since(wall).Seconds())
 	n, _ := m.Len(ctx)
-	fmt.Printf("%-24s %d bytes a vector by count, %d with its vectors in the file\n", "1 M: memory", m.Bytes()/n, (resident()-before)/n)
+	b.say("%-24s %d bytes a vector by count, %d with its vectors in the file\n", "1 M: memory", m.Bytes()/n, (resident()-before)/n)
 	var took, burned []float64
 	for i := range asked {
 		q := vector.Query{Model: "m", Vector: b.queries[i%len(b.queries)]}
@@ -58,7 +58,7 @@ func (b *bench) million(ctx context.Context) error {
 	}
 	slices.Sort(took)
 	slices.Sort(burned)
-	fmt.Printf("%-24s p50 %.3f ms, p99 %.3f ms; CPU p50 %.3f ms, p99 %.3f ms\n", "1 M: search", took[asked/2], took[asked*99/100], burned[asked/2], burned[asked*99/100])
+	b.say("%-24s p50 %.3f ms, p99 %.3f ms; CPU p50 %.3f ms, p99 %.3f ms\n", "1 M: search", took[asked/2], took[asked*99/100], burned[asked/2], burned[asked*99/100])
 	var owners []int64 // those of the tenth
 	for i := 0; i < len(b.base); i += 10 {
 		owners = append(owners, int64(i))
@@ -71,7 +71,7 @@ func (b *bench) million(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-24s recall %.4f\n", "1 M: a tenth allowed", recall(got, want))
+	b.say("%-24s recall %.4f\n", "1 M: a tenth allowed", recall(got, want))
 	exact = nil
 	if err := m.Close(); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (b *bench) million(ctx context.Context) error {
 		return err
 	}
 	n, _ = m.Len(ctx)
-	fmt.Printf("%-24s %.2f s, %.2f CPU-s for %d vectors\n", "1 M: open", time.Since(wall).Seconds(), cpu()-began, n)
+	b.say("%-24s %.2f s, %.2f CPU-s for %d vectors\n", "1 M: open", time.Since(wall).Seconds(), cpu()-began, n)
 	return m.Close()
 }
 

@@ -14,7 +14,8 @@ type Config struct {
 	RetryAfter     time.Duration `yaml:"retry_after" doc:"first pause of a document's indexing when encoder or guard are away; doubles up to ten minutes"`
 	Collections    int           `yaml:"collections" doc:"collections a tenant may have"`
 	Vectors        string        `yaml:"vectors" doc:"where vectors are searched: memory (indexes that each replica loads), or pgvector (in the database; needs store.url and the extension vector in it)"`
-	FusionK        int           `yaml:"fusion_k" doc:"k of reciprocal rank fusion: the lower, the more the first places of each list count"`
+	Fusion         string        `yaml:"fusion" doc:"how the lists of words and of meaning become one: scores (each list's scores from 0 to 1, added up), or ranks (reciprocal rank fusion)"`
+	FusionK        int           `yaml:"fusion_k" doc:"k of reciprocal rank fusion, with fusion: ranks: the lower, the more the first places of each list count"`
 	Rerank         bool          `yaml:"rerank" doc:"let the reranker look at the best passages once more, unless a request says otherwise"`
 	RerankDepth    int           `yaml:"rerank_depth" doc:"passages that the reranker looks at"`
 	RerankTimeout  time.Duration `yaml:"rerank_timeout" doc:"how long a search waits for the reranker before it goes without"`
@@ -29,11 +30,17 @@ const (
 	VectorsPgvector = "pgvector"
 )
 
+// How lists are fused.
+const (
+	FusionScores = "scores"
+	FusionRanks  = "ranks"
+)
+
 // Default suits the built-in encoder.
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, Vectors: VectorsMemory, FusionK: 20, RerankDepth: 30, RerankTimeout: time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, LoadedPassages: 1_000_000,
+		Collections: 256, Vectors: VectorsMemory, Fusion: FusionScores, FusionK: 20, RerankDepth: 30, RerankTimeout: time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, LoadedPassages: 1_000_000,
 	}
 }
 
@@ -54,6 +61,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.collections is %d: set it between 1 and 100000", c.Collections)
 	case c.Vectors != VectorsMemory && c.Vectors != VectorsPgvector:
 		return fmt.Errorf("search.vectors is %q: set it to memory or pgvector", c.Vectors)
+	case c.Fusion != FusionScores && c.Fusion != FusionRanks:
+		return fmt.Errorf("search.fusion is %q: set it to scores or ranks", c.Fusion)
 	case c.FusionK < 1 || c.FusionK > 1000:
 		return fmt.Errorf("search.fusion_k is %d: set it between 1 and 1000", c.FusionK)
 	case c.RerankDepth < 1 || c.RerankDepth > 200:

@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-search bench-vector
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ bench-embed: ## the encoder: texts per CPU-second
 
 bench-shapes: build ## the same load on one process, two replicas and nine services; what a hop costs
 	@go test -tags $(TAGS) -run '^$$' -bench Shapes -benchtime 1x -timeout 30m ./test/bench/shapes
+
+bench-search: build ## search beside others: nDCG@10 of words, meaning and both, BM25 at 100,000 passages (DATA=DIR in BEIR's layout), then bench-vector
+	@test/bench/search/run $(DATA)
+	@$(MAKE) --no-print-directory bench-vector
 
 bench-vector: ## nearest neighbours: in memory and in pgvector side by side, with recall
 	@source test/parts || echo "== pgvector SKIPPED: no server with it here (test/parts says why)" >&2; \

@@ -198,7 +198,7 @@ func buildInfer(ctx context.Context, p *parts) (instance, error) {
 	if _, err := p.bus(ctx, db); err != nil {
 		return instance{}, err
 	}
-	s, err := infer.New(p.app.cfg.Infer, infer.Deps{DB: db, Server: p.server, Log: p.log, Health: p.app.health})
+	s, err := infer.New(p.app.cfg.Infer, infer.Deps{DB: db, Server: p.server, Log: p.log, Health: p.app.health, Alone: len(p.app.rows) == 1})
 	if err != nil {
 		return instance{}, err
 	}

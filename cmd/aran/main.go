@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"aran/service/infer/encoder"
 )
 
 var version = "0.2.0-dev"
@@ -35,7 +37,7 @@ func commands() []command {
 		{"chat", "[--url URL] [--collection NAME] QUESTION", "ask a running platform", chat},
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
 		{"model", "list|pull|verify", "models in the cache", model},
-		{"eval", "search DIR [--format json]", "how good it is, on data of yours", eval},
+		{"eval", "search|embed DIR [--format json]", "how good a part is, on data of yours", eval},
 		{"audit", "verify|export|proof", "check the log of decisions, also offline", audit},
 		{"secrets", "make|check|put", "passwords, keyrings and certificates of services in different processes", confidences},
 		{"config", "check|print|docs", "settings", settings},
@@ -73,7 +75,7 @@ func dispatch(ctx context.Context, t terminal, args []string) error {
 		usage(t.out)
 		return nil
 	}
-	for _, c := range commands() {
+	for _, c := range append(commands(), command{name: encoder.Command, run: encoderChild}) {
 		if c.name == args[0] {
 			return c.run(ctx, t, args[1:])
 		}

@@ -30,6 +30,7 @@ const (
 	ScopeChat        = "chat:use"
 	ScopeEmbed       = "models:use"
 	ScopeModels      = "models:read"
+	ScopeModelsWrite = "models:manage" // for the whole platform
 	ScopeSearchRead  = "search:read"
 	ScopeSearchWrite = "search:write"
 	ScopeGuard       = "guard:use"

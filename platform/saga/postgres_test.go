@@ -41,8 +41,9 @@ func gated(e *saga.Engine, inside chan<- string, gate <-chan struct{}) *saga.Sag
 			return err
 		}
 		_, err := saga.Do(r, "wait", func(ctx context.Context) (int, error) {
-			if inside != nil {
-				inside <- r.ID
+			select {
+			case inside <- r.ID: // a run may come here again, when nobody listens any more
+			default:
 			}
 			select {
 			case <-gate:

@@ -91,7 +91,10 @@ func storable(args []any) error {
 }
 
 // rows and row classify what reading says.
-type rows struct{ r Rows }
+type rows struct {
+	r Rows
+	w *wait
+}
 
 // Next implements Rows.
 func (r rows) Next() bool { return r.r.Next() }
@@ -103,12 +106,21 @@ func (r rows) Scan(dest ...any) error { return classify(r.r.Scan(dest...)) }
 func (r rows) Err() error { return classify(r.r.Err()) }
 
 // Close implements Rows.
-func (r rows) Close() error { return r.r.Close() }
+func (r rows) Close() error {
+	defer r.w.over()
+	return r.r.Close()
+}
 
-type row struct{ r Row }
+type row struct {
+	r Row
+	w *wait
+}
 
 // Scan implements Row.
-func (r row) Scan(dest ...any) error { return classify(r.r.Scan(dest...)) }
+func (r row) Scan(dest ...any) error {
+	defer r.w.over()
+	return r.w.heard(r.r.Scan(dest...))
+}
 
 // refused is a Row of a statement that was not sent.
 type refused struct{ err error }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +61,69 @@ func TestPostgreSQL(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+	t.Run("a server that hangs is a fault until it goes on", func(t *testing.T) { hang(t, server) })
 	t.Run("a server that crashes is a fault until it is back", func(t *testing.T) { crash(t, server) })
+}
+
+func hang(t *testing.T, server *pgtest.Server) {
+	store.Impatient(t, 300*time.Millisecond)
+	db := mustOpen(t, server.Database())
+	if err := add(t, db, "n", 7); err != nil {
+		t.Fatal(err)
+	}
+	read := map[string]func(q store.Querier) error{
+		"a row": func(q store.Querier) error {
+			var n int64
+			err := q.QueryRow(t.Context(), `SELECT n FROM probe_thing WHERE id = $1`, "n").Scan(&n)
+			if err == nil && n != 7 {
+				t.Errorf("read %d", n)
+			}
+			return err
+		},
+		"rows": func(q store.Querier) error {
+			rows, err := q.Query(t.Context(), `SELECT n FROM probe_thing`)
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+				continue
+			}
+			return errors.Join(rows.Err(), rows.Close())
+		},
+	}
+	for name, r := range read { // the connections are there
+		if err := r(db); err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	server.Pause()
+	resume := sync.OnceFunc(server.Resume)
+	defer resume()
+	for name, r := range read {
+		if err := r(db); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := db.Snapshot(t.Context(), r); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s in a snapshot: %v", name, err)
+		}
+	}
+	resume()
+	for name, r := range read {
+		if err := db.Snapshot(t.Context(), r); err != nil {
+			t.Errorf("%s, after it went on: %v", name, err)
+		}
+	}
+	err := db.Snapshot(t.Context(), func(q store.Querier) error {
+		if err := read["a row"](q); err != nil {
+			return err
+		}
+		server.Pause()
+		defer server.Resume()
+		return read["rows"](q)
+	})
+	if fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("within a snapshot: %v", err)
+	}
 }
 
 // serial: what one replica read in a write transaction is still so when it writes, whatever the others do.

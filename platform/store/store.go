@@ -142,7 +142,7 @@ func (r *ReadOnly) Snapshot(ctx context.Context, fn func(q Querier) error) error
 		return classify(err)
 	}
 	defer tx.Rollback() //nolint:errcheck // it only read
-	return fn(snapshot{tx})
+	return fn(snapshot{tx: tx})
 }
 
 // Close closes.
@@ -154,24 +154,36 @@ type Querier interface {
 	QueryRow(ctx context.Context, query string, args ...any) Row
 }
 
-type snapshot struct{ tx *sql.Tx }
+type snapshot struct {
+	tx     *sql.Tx
+	remote bool
+}
+
+func (s snapshot) patient(ctx context.Context) (context.Context, *wait) {
+	if !s.remote {
+		return ctx, nil
+	}
+	return patient(ctx)
+}
 
 func (s snapshot) Query(ctx context.Context, query string, args ...any) (Rows, error) {
 	if err := storable(args); err != nil {
 		return nil, err
 	}
+	ctx, w := s.patient(ctx)
 	r, err := s.tx.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
-	if err != nil {
-		return nil, classify(err)
+	if err := w.heard(err); err != nil {
+		return nil, err
 	}
-	return rows{r}, nil
+	return rows{r, w}, nil
 }
 
 func (s snapshot) QueryRow(ctx context.Context, query string, args ...any) Row {
 	if err := storable(args); err != nil {
 		return refused{err}
 	}
-	return row{s.tx.QueryRowContext(ctx, query, args...)}
+	ctx, w := s.patient(ctx)
+	return row{s.tx.QueryRowContext(ctx, query, args...), w}
 }
 
 // Service is the name that prefixes the tables.
@@ -182,11 +194,12 @@ func (db *DB) Query(ctx context.Context, query string, args ...any) (Rows, error
 	if err := storable(args); err != nil {
 		return nil, err
 	}
+	ctx, w := db.patient(ctx)
 	r, err := db.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller's
-	if err != nil {
-		return nil, classify(err)
+	if err := w.heard(err); err != nil {
+		return nil, err
 	}
-	return rows{r}, nil
+	return rows{r, w}, nil
 }
 
 // QueryRow reads one row; Scan returns sql.ErrNoRows when there is none.
@@ -194,17 +207,20 @@ func (db *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
 	if err := storable(args); err != nil {
 		return refused{err}
 	}
-	return row{db.read.QueryRowContext(ctx, query, args...)}
+	ctx, w := db.patient(ctx)
+	return row{db.read.QueryRowContext(ctx, query, args...), w}
 }
 
 // Snapshot runs fn in one read transaction: it sees one state of the database however many statements it takes.
 func (db *DB) Snapshot(ctx context.Context, fn func(q Querier) error) error {
-	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot})
-	if err != nil {
-		return classify(err)
+	inner, w := db.patient(ctx)
+	defer w.over()
+	tx, err := db.read.BeginTx(inner, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot})
+	if err := w.heard(err); err != nil {
+		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // it only read
-	return fn(snapshot{tx})
+	return fn(snapshot{tx, db.pool != nil})
 }
 
 // Writer is the handle that sagas share with us on SQLite: one connection, synchronous=FULL. Nil on PostgreSQL.

@@ -70,7 +70,7 @@ func (tx *Tx) Query(ctx context.Context, query string, args ...any) (Rows, error
 	if err != nil {
 		return nil, classify(err)
 	}
-	return rows{r}, nil
+	return rows{r: r}, nil
 }
 
 // QueryRow reads one row inside the transaction.
@@ -78,7 +78,7 @@ func (tx *Tx) QueryRow(ctx context.Context, query string, args ...any) Row {
 	if err := storable(args); err != nil {
 		return refused{err}
 	}
-	return row{tx.h.QueryRow(ctx, query, args...)}
+	return row{r: tx.h.QueryRow(ctx, query, args...)}
 }
 
 // IsUnique reports whether a statement broke a uniqueness rule.

@@ -85,7 +85,7 @@ func (s *Service) embeddings(w http.ResponseWriter, r *http.Request) {
 	}
 	out := embedAnswer{Data: make([]object, 0, len(texts)), format: q.Format}
 	for batch := range slices.Chunk(texts, maxEmbedBatch) {
-		res, err := s.d.Infer.Embed(r.Context(), &inferv1.EmbedRequest{Model: q.Model, Texts: batch})
+		res, err := s.d.Infer.Embed(r.Context(), &inferv1.EmbedRequest{Model: q.Model, Texts: batch, Digest: out.digest}) // all batches by one version
 		switch {
 		case fault.KindOf(err) == fault.Missing:
 			err = s.models.unknown(r.Context(), identity(r), q.Model)

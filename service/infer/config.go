@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"aran/platform/split"
 	"aran/service/infer/registry"
 )
 
@@ -33,16 +34,34 @@ type Config struct {
 
 	GenerateQueue int           `yaml:"generate_queue" doc:"questions that may wait for each local model"`
 	GenerateWait  time.Duration `yaml:"generate_wait" doc:"how long a question waits for its turn at most"`
-	EmbedAtOnce   int           `yaml:"embed_at_once" doc:"embedding requests computed at once; 0: one per processor"`
+	EmbedAtOnce   int           `yaml:"embed_at_once" doc:"batches of texts computed at once; 0: one per processor"`
 	EmbedQueue    int           `yaml:"embed_queue" doc:"embedding requests that may wait"`
 	EmbedWait     time.Duration `yaml:"embed_wait" doc:"how long an embedding request waits for its turn at most"`
+
+	EncoderProcess  string        `yaml:"encoder_process" doc:"where the built-in encoder runs: auto (in a process of its own when infer runs apart from other services), own, shared (with the services)"`
+	RolloutSteps    []int         `yaml:"rollout_steps" doc:"percentages of the calls that a new version of a model gets, one after the other; the last is 100"`
+	RolloutHold     time.Duration `yaml:"rollout_hold" doc:"how long each step lasts at least"`
+	RolloutSample   int           `yaml:"rollout_sample" doc:"calls of the new version that each step needs; trial calls make up for those that do not come"`
+	RolloutErrors   float64       `yaml:"rollout_errors" doc:"share of its calls that the new version may fail, above that of the old one"`
+	RolloutSlowdown float64       `yaml:"rollout_slowdown" doc:"how many times slower than the old version the new one may be; 0: any"`
+	DrainTimeout    time.Duration `yaml:"drain_timeout" doc:"how long answers that an old version has begun may go on after another took over"`
+	KeepVersions    time.Duration `yaml:"keep_versions" doc:"how long an old version of an encoder stays in memory after somebody asked for it by its digest; it is loaded again when asked for later"`
 }
+
+// Where the built-in encoder runs.
+const (
+	ProcessAuto   = "auto"
+	ProcessOwn    = "own"
+	ProcessShared = "shared"
+)
 
 // Default works on a small machine.
 func Default() Config {
 	c := Config{
 		MemoryMB: 1024, Nice: 10, Preload: true, IdleStop: 30 * time.Minute, MaxTokens: 1024, Stall: 2 * time.Minute,
 		GenerateQueue: 8, GenerateWait: 30 * time.Second, EmbedQueue: 128, EmbedWait: 10 * time.Second,
+		EncoderProcess: ProcessAuto, RolloutSteps: []int{1, 10, 50, 100}, RolloutHold: 30 * time.Second, RolloutSample: 20, RolloutErrors: .02, RolloutSlowdown: 3,
+		DrainTimeout: 5 * time.Minute, KeepVersions: time.Hour,
 	}
 	if cache, err := os.UserCacheDir(); err == nil { // without one, models are missing until a folder is named
 		c.ModelsDir = filepath.Join(cache, "aran", "models")
@@ -70,6 +89,7 @@ func (c Config) Check() error {
 		{"generate_queue", c.GenerateQueue, 0, 1024},
 		{"embed_at_once", c.EmbedAtOnce, 0, 1024},
 		{"embed_queue", c.EmbedQueue, 0, 1 << 16},
+		{"rollout_sample", c.RolloutSample, 1, 1 << 20},
 	} {
 		if n.value < n.low || n.value > n.top {
 			return fmt.Errorf("infer.%s %d: use %d to %d", n.key, n.value, n.low, n.top)
@@ -84,10 +104,29 @@ func (c Config) Check() error {
 		{"stall_timeout", c.Stall, time.Second},
 		{"generate_wait", c.GenerateWait, time.Millisecond},
 		{"embed_wait", c.EmbedWait, time.Millisecond},
+		{"rollout_hold", c.RolloutHold, time.Millisecond},
+		{"drain_timeout", c.DrainTimeout, 0},
+		{"keep_versions", c.KeepVersions, time.Millisecond},
 	} {
 		if d.value < d.low || d.value > 24*time.Hour {
 			return fmt.Errorf("infer.%s %s: use %s to 24h", d.key, d.value, d.low)
 		}
+	}
+	return c.checkRollout()
+}
+
+func (c Config) checkRollout() error {
+	if !slices.Contains([]string{ProcessAuto, ProcessOwn, ProcessShared}, c.EncoderProcess) {
+		return fmt.Errorf("infer.encoder_process %q: use %s, %s or %s", c.EncoderProcess, ProcessAuto, ProcessOwn, ProcessShared)
+	}
+	if err := (split.Plan{Steps: c.RolloutSteps}).Check(); err != nil {
+		return fmt.Errorf("infer.rollout_steps %v: use rising percentages that end with 100", c.RolloutSteps)
+	}
+	if !(c.RolloutErrors >= 0 && c.RolloutErrors <= 1) {
+		return fmt.Errorf("infer.rollout_errors %v: use 0 to 1", c.RolloutErrors)
+	}
+	if c.RolloutSlowdown != 0 && !(c.RolloutSlowdown >= 1 && c.RolloutSlowdown <= 1000) {
+		return fmt.Errorf("infer.rollout_slowdown %v: use 0, or 1 to 1000", c.RolloutSlowdown)
 	}
 	return nil
 }

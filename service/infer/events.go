@@ -4,6 +4,23 @@ package infer
 // once for each change, also over restarts.
 const ModelChanged = "aran.infer.model_changed.v1"
 
+// Rollout is sent when a change of the version that serves begins, shifts calls, is done, or goes back.
+const Rollout = "aran.infer.rollout.v1"
+
+// RolloutEvent is the data of Rollout.
+type RolloutEvent struct {
+	Rollout    string `json:"rollout"` // its id
+	Name       string `json:"name"`
+	From       string `json:"from"` // version
+	FromDigest string `json:"from_digest"`
+	To         string `json:"to"`
+	ToDigest   string `json:"to_digest"`
+	Phase      string `json:"phase"`   // starting, checking, shifting, done, rolled_back, interrupted
+	Percent    int    `json:"percent"` // of the calls that name no digest
+	Reason     string `json:"reason"`  // of rolled_back: load, crash, smoke, gate, errors, latency, patience, stopped, store
+	Chosen     string `json:"chosen"`  // who chose the version
+}
+
 // ModelEvent is the data of ModelChanged.
 type ModelEvent struct {
 	Name    string `json:"name"`

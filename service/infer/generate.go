@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 
+	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/llm"
 	"aran/service/infer/child"
@@ -39,6 +40,7 @@ type Message struct {
 type Finish struct {
 	Reason             string // stop, length
 	Prompt, Completion int
+	Version, Digest    string // of the model that answered
 }
 
 // Bounds of what a model process may send.
@@ -55,32 +57,88 @@ func (s *Service) Generate(ctx context.Context, p Prompt, emit func(text string)
 	if p.Model, err = s.resolve(p.Model, registry.Generate); err != nil {
 		return Finish{}, err
 	}
-	m := s.local[p.Model]
 	ctx, call := s.telemetry.begin(ctx, "chat", p.Model)
 	defer func() { call.end(ctx, err) }()
-	place, err := m.gate.enter(ctx)
+	t, err := s.generatorFor(ctx, p.Model)
 	if err != nil {
 		return Finish{}, err
 	}
-	defer place.leave()
-	lease, err := m.child.Acquire(ctx)
-	if err != nil {
-		return Finish{}, err
-	}
-	defer lease.Release()
-	body := s.body(p, m.manifest)
+	defer t.release()
+	body := s.body(p, &t.v.Manifest)
 	call.span.SetAttributes(attribute.Int("gen_ai.request.max_tokens", body.MaxTokens),
 		attribute.Float64("gen_ai.request.temperature", body.Temperature), attribute.Float64("gen_ai.request.top_p", body.TopP))
-	f, err = s.ask(ctx, m, lease, body, func(text string) error {
+	f, err = t.answer(ctx, p, func(text string) error {
 		call.piece(ctx)
 		return emit(text)
 	})
+	call.answered(&t.v.Model)
 	if err != nil {
 		return Finish{}, err
 	}
 	call.span.SetAttributes(attribute.StringSlice("gen_ai.response.finish_reasons", []string{f.Reason}))
 	call.tokens(ctx, f.Prompt, f.Completion)
+	f.Version, f.Digest = t.v.Version, t.v.Digest
 	return f, nil
+}
+
+// answer asks the turn's version, and the active one when that is another and fails before its first piece.
+func (t *turn) answer(ctx context.Context, p Prompt, emit func(text string) error) (f Finish, err error) {
+	f, err = t.try(ctx, p, emit)
+	if t.fallback(ctx, err) {
+		f, err = t.try(ctx, p, emit)
+	}
+	var caller emitError
+	if !errors.As(err, &caller) {
+		t.count(ctx, err)
+		return f, err
+	}
+	return f, caller.error
+}
+
+func (t *turn) try(ctx context.Context, p Prompt, emit func(text string) error) (Finish, error) {
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if t.trial {
+		patience := time.AfterFunc(t.patience(ctx), func() { cancel(errTooSlow) })
+		defer patience.Stop()
+		was := emit
+		emit = func(text string) error {
+			patience.Stop()
+			return was(text)
+		}
+	}
+	return t.v.answer(limited, p, func(text string) error {
+		if !t.begun && t.trial && !t.m.trying(t.v) {
+			return errGoneBack
+		}
+		t.begun = true
+		if err := emit(text); err != nil {
+			return emitError{err}
+		}
+		return nil
+	})
+}
+
+// answer asks this version.
+func (v *version) answer(ctx context.Context, p Prompt, emit func(text string) error) (Finish, error) {
+	leave, err := v.gate.Enter(ctx, auth.From(ctx).Tenant)
+	if err != nil {
+		return Finish{}, err
+	}
+	defer leave()
+	lease, err := v.child.Acquire(ctx)
+	if err != nil {
+		return Finish{}, err
+	}
+	defer lease.Release()
+	begin, first := time.Now(), true
+	return v.s.ask(ctx, v, lease, v.s.body(p, &v.Manifest), func(text string) error {
+		if first {
+			v.took(time.Since(begin))
+			first = false
+		}
+		return emit(text)
+	})
 }
 
 // askBody is the request to the model process (OpenAI's chat completions).
@@ -121,7 +179,7 @@ func (s *Service) body(p Prompt, m *registry.Manifest) askBody {
 var errStalled = errors.New("the model made no progress")
 
 // ask sends the request and hands the pieces on. A process that makes no progress is ended.
-func (s *Service) ask(ctx context.Context, m *localModel, lease *child.Lease, body askBody, emit func(string) error) (Finish, error) {
+func (s *Service) ask(ctx context.Context, m *version, lease *child.Lease, body askBody, emit func(string) error) (Finish, error) {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return Finish{}, fmt.Errorf("encode prompt: %w", err)
@@ -165,18 +223,18 @@ type emitError struct{ error }
 func (e emitError) Unwrap() error { return e.error }
 
 // broke is what the caller learns about a call that failed below HTTP.
-func (m *localModel) broke(ctx, inner context.Context, err error) error {
+func (m *version) broke(ctx, inner context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if cause := context.Cause(inner); cause != nil {
 		err = cause
 	}
-	return fault.New(fault.Unavailable, "model_broke_off", "Model %s broke off; try again.", m.manifest.Name).After(time.Second).Because(err)
+	return fault.New(fault.Unavailable, "model_broke_off", "Model %s broke off; try again.", m.Name).After(time.Second).Because(err)
 }
 
 // refused translates an error status of the model process.
-func (m *localModel) refused(ctx context.Context, resp *http.Response) error {
+func (m *version) refused(ctx context.Context, resp *http.Response) error {
 	var e struct {
 		Error struct {
 			Message string `json:"message"`
@@ -195,13 +253,13 @@ func (m *localModel) refused(ctx context.Context, resp *http.Response) error {
 	why := fmt.Errorf("status %d: %.200q", resp.StatusCode, e.Error.Message)
 	switch code := resp.StatusCode; {
 	case err == nil && e.Error.Type == "exceed_context_size_error":
-		return fault.New(fault.Invalid, "context_exceeded", "The prompt has %d tokens; model %s reads and writes %d in all.", e.Error.Prompt, m.manifest.Name, e.Error.Context).Because(why)
+		return fault.New(fault.Invalid, "context_exceeded", "The prompt has %d tokens; model %s reads and writes %d in all.", e.Error.Prompt, m.Name, e.Error.Context).Because(why)
 	case code == http.StatusRequestEntityTooLarge:
-		return fault.New(fault.TooLarge, "prompt_too_large", "The prompt is too large for model %s.", m.manifest.Name).Because(why)
+		return fault.New(fault.TooLarge, "prompt_too_large", "The prompt is too large for model %s.", m.Name).Because(why)
 	case code == http.StatusBadRequest:
-		return fault.New(fault.Invalid, "prompt_refused", "Model %s can't take this prompt.", m.manifest.Name).Because(why)
+		return fault.New(fault.Invalid, "prompt_refused", "Model %s can't take this prompt.", m.Name).Because(why)
 	default:
-		return fault.New(fault.Unavailable, "model_unavailable", "Model %s is not ready; try again.", m.manifest.Name).After(2 * time.Second).Because(why)
+		return fault.New(fault.Unavailable, "model_unavailable", "Model %s is not ready; try again.", m.Name).After(2 * time.Second).Because(why)
 	}
 }
 

@@ -9,18 +9,16 @@ package infer
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/errgroup"
 
 	"aran/platform/fault"
 	"aran/platform/rpc"
@@ -42,6 +40,7 @@ type Deps struct {
 	Server rpc.Server
 	Log    *slog.Logger
 	Health *watch.Health
+	Alone  bool // no other service runs in this process
 }
 
 // Statuses of a model.
@@ -66,6 +65,19 @@ type Model struct {
 	Status  string
 	Dim     int
 	Context int
+
+	Versions []ModelVersion // the active one first
+	Phase    string         // of a rollout, or empty
+}
+
+// ModelVersion is a version of a model.
+type ModelVersion struct {
+	Version string
+	Digest  string
+	Dim     int
+	Status  string
+	Active  bool
+	Percent int // of the calls that name no digest
 }
 
 // Service runs models. Safe for concurrent use.
@@ -75,30 +87,29 @@ type Service struct {
 	public    *rpc.Public
 	registry  *registry.Registry
 	telemetry *telemetry
-	local     map[string]*localModel
+	id        string // of this process, as the owner of rollouts
+	self      string // the program that runs encoders
+
+	mu     sync.RWMutex
+	served map[string]*served
 
 	encode        func(ctx context.Context, texts []string) ([]minilm.Embedding, error)
 	encoderDigest string
 	encoderFailed atomic.Pointer[error]
-	embedGate     *gate
+	heads         headroom
 
-	firstLook time.Duration // after the start
+	firstLook time.Duration   // after the start
+	watchEach time.Duration   // how often the registry is looked at
+	life      context.Context //nolint:containedctx // from Start to Stop
 	stop      context.CancelFunc
 	done      sync.WaitGroup
-}
-
-// localModel is a language model with a process of its own.
-type localModel struct {
-	manifest *registry.Manifest
-	digest   string
-	child    *child.Child
-	gate     *gate
 }
 
 // How long after the start an installed model is loaded, and how often one that is missing is looked for.
 const (
 	firstLook   = time.Second
 	lookEvery   = 15 * time.Second
+	watchEvery  = time.Second
 	noteTimeout = 5 * time.Second
 )
 
@@ -108,7 +119,12 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("built-in encoder: %w", err)
 	}
-	return build(cfg, d, encoder.Encode, encoder.Digest())
+	s, err := build(cfg, d, encoder.Encode, encoder.Digest())
+	if err != nil {
+		return nil, err
+	}
+	s.heads.tokens = encoder
+	return s, nil
 }
 
 func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.Embedding, error), digest string) (*Service, error) {
@@ -124,146 +140,132 @@ func build(cfg Config, d Deps, encode func(context.Context, []string) ([]minilm.
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, d: d, registry: reg, telemetry: t, local: map[string]*localModel{}, encode: encode, encoderDigest: digest, firstLook: firstLook,
-		embedGate: newGate("texts are embedded", cfg.embedAtOnce(), cfg.EmbedQueue, cfg.EmbedWait),
-		public:    rpc.NewPublic(d.Server, "Models"),
+		cfg: cfg, d: d, registry: reg, telemetry: t, served: map[string]*served{}, id: store.NewEventID(), self: program(), encode: encode, encoderDigest: digest, firstLook: firstLook, watchEach: watchEvery,
+		public: rpc.NewPublic(d.Server, "Models"),
 	}
-	s.embedGate.refused = s.refusals("embeddings")
-	for _, name := range reg.Names() {
-		m, err := reg.Manifest(name)
-		if err != nil {
-			return nil, err
-		}
-		if m.Engine == registry.LlamaCpp {
-			s.local[name] = s.newLocal(&m)
-		}
+	if err := s.openHeads(); err != nil {
+		return nil, fmt.Errorf("built-in head: %w", err)
 	}
 	s.routes()
 	d.Health.Add("infer: encoder", s.encoderReady)
 	return s, nil
 }
 
-func (s *Service) refusals(operation string) func(context.Context) {
-	return func(ctx context.Context) {
-		s.telemetry.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.operation.name", operation)))
+func (s *Service) refusals(operation string) func(context.Context, string) {
+	return func(ctx context.Context, reason string) {
+		s.telemetry.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.operation.name", operation), attribute.String("reason", reason)))
 	}
-}
-
-func (s *Service) newLocal(m *registry.Manifest) *localModel {
-	size := s.cfg.Context
-	if size == 0 {
-		size = m.Context
-	}
-	l := &localModel{manifest: m, digest: m.Digest(), gate: newGate("questions are asked", 1, s.cfg.GenerateQueue, s.cfg.GenerateWait)}
-	l.gate.refused = s.refusals("chat")
-	l.child = child.New(child.Options{
-		Name: m.Name, Program: s.cfg.engine(), Threads: s.cfg.threads(), Context: size, Queue: 1,
-		Memory: int64(s.cfg.MemoryMB) << 20, Nice: s.cfg.Nice, IdleStop: s.cfg.IdleStop, Log: s.d.Log,
-		Pack:    func(ctx context.Context) (child.Pack, error) { return s.pack(ctx, m.Name) },
-		Changed: func(st child.State) { s.changed(l, st) },
-	})
-	return l
 }
 
 // Public is the REST handler.
 func (s *Service) Public() *rpc.Public { return s.public }
 
-// Start supervises the local models. It waits for none of them: they load later, or at the first question.
+// Start serves the models, each in the version that was decided on, and supervises their processes. It waits for
+// none of them: they load later, or at the first question.
 func (s *Service) Start(ctx context.Context) error {
-	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	for _, l := range s.local {
-		l.child.Start(ctx)
+	s.life, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	for _, name := range s.registry.Names() {
+		if err := s.serve(ctx, name); err != nil {
+			return err
+		}
 	}
-	s.done.Go(func() { s.look(loop) })
+	s.done.Go(func() {
+		if err := s.registry.Watch(s.life, s.watchEach, s.noticed); err != nil && s.life.Err() == nil {
+			s.d.Log.LogAttrs(s.life, slog.LevelError, "models are not watched any more", slog.String("error", err.Error()))
+		}
+	})
 	return nil
 }
 
-// Stop ends the local models' processes. It needs less than a second.
-func (s *Service) Stop(ctx context.Context) error {
-	if s.stop != nil {
-		s.stop()
+// serve begins to serve a model, unless it is served already or has no engine.
+func (s *Service) serve(ctx context.Context, name string) error {
+	if s.lookup(name) != nil {
+		return nil
 	}
-	var errs []error
-	for _, l := range s.local {
-		errs = append(errs, l.child.Stop(ctx))
-	}
-	s.done.Wait()
-	return errors.Join(errs...)
-}
-
-// look records what the models are, loads those that are there, and finds those that arrive.
-func (s *Service) look(ctx context.Context) {
-	for _, name := range s.registry.Names() {
-		if m, err := s.registry.Manifest(name); err == nil && m.Engine == registry.Builtin {
-			s.note(ctx, ModelEvent{Name: m.Name, Version: m.Version, Digest: s.encoderDigest, Status: Ready})
-		}
-	}
-	wait := time.NewTimer(s.firstLook)
-	defer wait.Stop()
-	for first := true; ; first = false {
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			return
-		}
-		for name, l := range s.local {
-			m, err := s.registry.Model(ctx, name)
-			if err != nil {
-				continue // ctx ended
-			}
-			status := l.child.State().Status
-			switch there := m.Status == registry.Installed; {
-			case !there && (status == child.Waiting || status == child.Missing):
-				s.note(ctx, l.event(Missing))
-			case there && (status == child.Missing || first && s.cfg.Preload && status == child.Waiting):
-				l.child.Wake()
-			}
-		}
-		wait.Reset(lookEvery)
-	}
-}
-
-// pack is what a child runs. All of its files are read and compared with the manifest each time.
-func (s *Service) pack(ctx context.Context, name string) (child.Pack, error) {
-	m, err := s.registry.Model(ctx, name)
+	found, err := s.registry.Model(ctx, name)
 	if err != nil {
-		return child.Pack{}, err
+		return fmt.Errorf("model %s: %w", name, err)
 	}
-	switch m.Status {
-	case registry.Installed:
-	case registry.Unsupported:
-		return child.Pack{}, &child.MissingError{Reason: fmt.Sprintf("Model %s runs on %s only.", name, strings.Join(m.Platforms, ", "))}
-	default:
-		return child.Pack{}, &child.MissingError{Reason: fmt.Sprintf("Model %s is not installed; `aran model pull %[1]s` fetches it.", name)}
+	if !slices.Contains([]string{registry.Builtin, registry.LlamaCpp, registry.Encoder}, found.Engine) {
+		return nil
 	}
-	if info, err := os.Stat(s.cfg.engine()); err != nil || info.IsDir() {
-		return child.Pack{}, &child.MissingError{Reason: fmt.Sprintf("The engine of model %s, aran-llama, is not beside aran; build it, or set infer.engine.", name)}
+	row, err := serving(ctx, s.d.DB, name)
+	if err != nil {
+		return err
 	}
-	if err := s.registry.Verify(ctx, name); err != nil {
-		return child.Pack{}, err
+	if row != nil && row.version != found.Version {
+		was, err := s.registry.Model(ctx, name+"@"+row.version)
+		if err == nil && (was.Status == registry.BuiltIn || was.Status == registry.Installed && was.Digest == row.digest) {
+			found = was
+		}
 	}
-	return child.Pack{Model: filepath.Join(m.Dir, filepath.FromSlash(m.Weights)), Lib: filepath.Join(m.Dir, filepath.FromSlash(m.Libraries))}, nil
+	m := &served{
+		s: s, name: name, kind: found.Kind, kick: make(chan struct{}, 1), kept: map[string]*version{}, shadow: make(chan struct{}, 1), aligned: -1,
+	}
+	s.mu.Lock()
+	m.active = s.open(&found)
+	s.served[name] = m
+	s.mu.Unlock()
+	s.done.Go(func() { m.drive(s.life) })
+	return nil
 }
 
-// changed records what became of a local model.
-func (s *Service) changed(l *localModel, st child.State) {
-	ctx, cancel := context.WithTimeout(context.Background(), noteTimeout)
+// noticed is called when a version was chosen, pulled or made known.
+func (s *Service) noticed(st registry.State) {
+	if err := s.serve(s.life, st.Name); err != nil && s.life.Err() == nil {
+		s.d.Log.LogAttrs(s.life, slog.LevelWarn, "a model can't be served", slog.String("model", st.Name), slog.String("error", err.Error()))
+	}
+	s.kick(st.Name)
+}
+
+// kick makes a model compare what serves with what was chosen.
+func (s *Service) kick(name string) {
+	if m := s.lookup(name); m != nil {
+		select {
+		case m.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Stop ends the processes of the models. It needs less than a second.
+func (s *Service) Stop(ctx context.Context) error {
+	if s.stop == nil {
+		return nil
+	}
+	s.stop()
+	var g errgroup.Group
+	for _, m := range s.all() {
+		versions, _, _ := m.versions()
+		for _, v := range versions {
+			g.Go(func() error { return v.close(ctx) })
+		}
+	}
+	err := g.Wait()
+	s.done.Wait()
+	return err
+}
+
+// changed records what became of a version's process.
+func (s *Service) changed(v *version, st child.State) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.life), noteTimeout)
 	defer cancel()
+	if st.Status == child.Failed {
+		v.crash.Store(&st.Detail)
+		s.telemetry.restarts.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.request.model", v.Name)))
+	}
+	if m := s.lookup(v.Name); m == nil || m.current() != v {
+		return // a version on trial, or one that is kept: the model is what its active version is
+	}
 	switch st.Status {
 	case child.Ready:
-		s.note(ctx, l.event(Ready))
+		s.note(ctx, v.event(Ready))
 	case child.Failed:
-		s.telemetry.restarts.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.request.model", l.manifest.Name)))
-		s.note(ctx, l.event(Failed))
+		s.note(ctx, v.event(Failed))
 	case child.Missing:
-		s.note(ctx, l.event(Missing))
+		s.note(ctx, v.event(Missing))
 	default:
 	}
-}
-
-func (l *localModel) event(status string) ModelEvent {
-	return ModelEvent{Name: l.manifest.Name, Version: l.manifest.Version, Digest: l.digest, Status: status}
 }
 
 func (s *Service) note(ctx context.Context, e ModelEvent) {
@@ -276,6 +278,13 @@ func (s *Service) note(ctx context.Context, e ModelEvent) {
 func (s *Service) encoderReady(context.Context) error {
 	if err := s.encoderFailed.Load(); err != nil {
 		return fmt.Errorf("the built-in encoder failed: %w", *err)
+	}
+	for _, m := range s.all() {
+		if v := m.current(); m.kind == registry.Embed && v.child != nil && v.Engine == registry.Builtin {
+			if st := v.child.State(); st.Status == child.Failed {
+				return fmt.Errorf("the built-in encoder's process failed: %s", st.Detail)
+			}
+		}
 	}
 	return nil
 }
@@ -325,29 +334,46 @@ func (s *Service) model(m *registry.Model) Model {
 		Name: m.Name, Version: m.Version, Title: m.Title, Kind: m.Kind, Digest: m.Digest, Licence: m.Licence,
 		Status: Missing, Dim: m.Dim, Context: m.Context,
 	}
-	l := s.local[m.Name]
-	if l == nil {
-		out.Digest, out.Status = s.encoderDigest, Ready
-		if s.encoderFailed.Load() != nil {
-			out.Status = Failed
+	if m.Engine == registry.Builtin {
+		out.Digest = s.encoderDigest
+	}
+	sm := s.lookup(m.Name)
+	if sm == nil {
+		if m.Status == registry.Installed {
+			out.Status = Ready // data beside another model
 		}
 		return out
 	}
-	if s.cfg.Context > 0 {
+	versions, percent, phase := sm.versions()
+	v := versions[0]
+	out.Version, out.Title, out.Digest, out.Licence, out.Dim, out.Context, out.Phase = v.Version, v.Title, v.Digest, v.Licence, v.Dim, v.Manifest.Context, phase
+	if s.cfg.Context > 0 && v.Engine == registry.LlamaCpp {
 		out.Context = s.cfg.Context
 	}
-	if m.Status != registry.Installed {
-		return out
-	}
-	switch l.child.State().Status {
-	case child.Ready, child.Asleep:
-		out.Status = Ready
-	case child.Failed:
-		out.Status = Failed
-	case child.Missing: // the engine is not there, or the model has just arrived
-		l.child.Wake()
-	default:
-		out.Status = Loading
+	out.Status = s.status(v, m)
+	for i, v := range versions {
+		one := ModelVersion{Version: v.Version, Digest: v.Digest, Dim: v.Dim, Status: s.status(v, m), Active: i == 0}
+		switch {
+		case i == 0:
+			one.Percent = 100 - percent
+		case i == 1:
+			one.Percent = percent
+		}
+		out.Versions = append(out.Versions, one)
 	}
 	return out
+}
+
+// status of a version whose model the registry knows as m. One that has just arrived is woken.
+func (s *Service) status(v *version, m *registry.Model) string {
+	if v.child == nil || v.Engine == registry.Builtin {
+		return v.status()
+	}
+	if m.Version == v.Version && m.Status != registry.Installed {
+		return Missing
+	}
+	if v.child.State().Status == child.Missing { // the engine is not there, or the model has just arrived
+		v.child.Wake()
+	}
+	return v.status()
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -71,7 +72,7 @@ func settings(t *testing.T) Config {
 	t.Helper()
 	const weights = childtest.Good
 	dir := t.TempDir()
-	gguf, so := []byte("GGUF"+weights), []byte("\x7fELF")
+	gguf, so := []byte("GGUF\x03\x00\x00\x00"+strings.Repeat("\x00", 16)+weights), []byte("\x7fELF")
 	c := Default()
 	c.ModelsDir, c.ManifestsDir, c.FilesDir = filepath.Join(dir, "models"), filepath.Join(dir, "manifests"), filepath.Join(dir, "files")
 	c.Sources, c.Engine, c.Nice, c.Preload = []string{"file"}, os.Args[0], 0, false
@@ -106,7 +107,7 @@ func newWorld(t *testing.T, cfg Config, db *store.DB, encode func(context.Contex
 		t.Fatal(err)
 	}
 	w.s = s
-	s.firstLook = 10 * time.Millisecond
+	s.firstLook, s.watchEach = 10*time.Millisecond, 100*time.Millisecond
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -188,9 +189,14 @@ func (w *world) status(name string) string {
 
 func waitFor(t *testing.T, what string, there func() bool) {
 	t.Helper()
+	waitLong(t, 20*time.Second, what, there)
+}
+
+func waitLong(t *testing.T, most time.Duration, what string, there func() bool) {
+	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(20 * time.Second)
+	end := time.After(most)
 	for !there() {
 		select {
 		case <-tick.C:
@@ -202,7 +208,7 @@ func waitFor(t *testing.T, what string, there func() bool) {
 
 func TestEmbed(t *testing.T) {
 	w := newWorld(t, settings(t), database(t), fake)
-	texts := make([]string, 3*embedBatch+1)
+	texts := make([]string, 200)
 	for i := range texts {
 		texts[i] = strings.Repeat("a", i+1)
 	}
@@ -228,7 +234,7 @@ func TestBuiltInEncoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, settings(t), database(t), e.Encode)
-	got, err := w.s.Embed(t.Context(), "", []string{"The audit log holds every decision."})
+	got, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"The audit log holds every decision."}})
 	if err != nil || len(got.Vectors) != 1 || len(got.Vectors[0].Vector) != minilm.Dim {
 		t.Errorf("%d vectors, %v", len(got.Vectors), err)
 	}
@@ -281,12 +287,12 @@ func TestOverloadIsShed(t *testing.T) {
 	results := make(chan error, 2)
 	for range 2 {
 		go func() {
-			_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", []string{"a"})
+			_, err := w.s.Embed(context.WithoutCancel(t.Context()), EmbedCall{Texts: []string{"a"}})
 			results <- err
 		}()
 	}
 	<-entered
-	waitFor(t, "one that waits", func() bool { return w.s.embedGate.present.Load() == 2 })
+	waitFor(t, "one that waits", func() bool { return w.s.lookup("all-minilm-l6-v2").current().embeds.Present() == 2 })
 	_, err := w.client("chat").Embed(t.Context(), &inferv1.EmbedRequest{Texts: []string{"a"}})
 	if f := fault.From(err); f == nil || f.Kind != fault.Exhausted || f.RetryAfter <= 0 {
 		t.Errorf("one more than fits: %v; want Exhausted with RetryAfter", err)
@@ -297,28 +303,8 @@ func TestOverloadIsShed(t *testing.T) {
 			t.Errorf("one that fits: %v", err)
 		}
 	}
-	if _, err := w.s.Embed(t.Context(), "", []string{"a"}); err != nil {
+	if _, err := w.s.Embed(t.Context(), EmbedCall{Texts: []string{"a"}}); err != nil {
 		t.Errorf("afterwards: %v", err)
-	}
-}
-
-func TestWaitingEndsWithTheCallersDeadlineAndOurs(t *testing.T) {
-	g := newGate("things", 1, 8, 20*time.Millisecond)
-	p, err := g.enter(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if _, err := g.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the caller's deadline: %v", err)
-	}
-	if _, err := g.enter(t.Context()); fault.KindOf(err) != fault.Exhausted {
-		t.Errorf("ours: %v", err)
-	}
-	p.leave()
-	if n := g.present.Load(); n != 0 {
-		t.Errorf("%d are still counted", n)
 	}
 }
 
@@ -331,7 +317,7 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 	var once sync.Once
 	w := newWorld(t, cfg, database(t), func(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
 		mu.Lock()
-		order = append(order, texts[0])
+		order = append(order, strings.Join(texts, " "))
 		mu.Unlock()
 		return fake(ctx, texts)
 	})
@@ -340,21 +326,21 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 		if texts[0] == "long" {
 			once.Do(func() {
 				close(started)
-				waitFor(t, "the short one to wait", func() bool { return w.s.embedGate.present.Load() == 2 })
+				waitFor(t, "the short one to wait", func() bool { return w.s.lookup("all-minilm-l6-v2").current().embeds.Present() == 2 })
 			})
 		}
 		return inner(ctx, texts)
 	}
 	go func() {
 		<-started
-		_, err := w.s.Embed(context.WithoutCancel(t.Context()), "", []string{"short"})
+		_, err := w.s.Embed(context.WithoutCancel(t.Context()), EmbedCall{Texts: []string{"short"}})
 		short <- err
 	}()
-	long := make([]string, 4*embedBatch)
+	long := make([]string, 4*embedBatch/textCost(text{text: "long"}))
 	for i := range long {
 		long[i] = "long"
 	}
-	if _, err := w.s.Embed(t.Context(), "", long); err != nil {
+	if _, err := w.s.Embed(t.Context(), EmbedCall{Texts: long}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-short; err != nil {
@@ -362,8 +348,9 @@ func TestLongRequestLetsAShortOneThrough(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if got := strings.Join(order, " "); got == "long long long long short" {
-		t.Errorf("the short request waited for the whole long one: %s", got)
+	at := slices.IndexFunc(order, func(batch string) bool { return strings.Contains(batch, "short") })
+	if len(order) < 4 || at != 1 {
+		t.Errorf("the short request was in batch %d of %d", at, len(order))
 	}
 }
 
@@ -453,7 +440,7 @@ func readAll(t *testing.T, answer string) (string, Finish, error) {
 
 func TestReadAnswer(t *testing.T) {
 	good := "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\ndata: [DONE]\n\n"
-	if text, f, err := readAll(t, good); err != nil || text != "Hi" || f != (Finish{"length", 3, 1}) {
+	if text, f, err := readAll(t, good); err != nil || text != "Hi" || f != (Finish{Reason: "length", Prompt: 3, Completion: 1}) {
 		t.Errorf("%q %+v %v", text, f, err)
 	}
 	for name, bad := range map[string]string{

@@ -164,12 +164,12 @@ func TestCallerWhoLeaves(t *testing.T) {
 		_, _, err := w.generate(ctx, childtest.Hang, nil)
 		got <- err
 	}()
-	waitFor(t, "the question", func() bool { return w.s.local["tiny"].gate.present.Load() == 1 })
+	waitFor(t, "the question", func() bool { return w.s.lookup("tiny").current().gate.Present() == 1 })
 	cancel()
 	if err := <-got; err == nil {
 		t.Error("no error")
 	}
-	waitFor(t, "the place to be free", func() bool { return w.s.local["tiny"].gate.present.Load() == 0 })
+	waitFor(t, "the place to be free", func() bool { return w.s.lookup("tiny").current().gate.Present() == 0 })
 	if after := pid(t, w); after != before {
 		t.Error("the process was restarted for a caller who left")
 	}
@@ -183,7 +183,7 @@ func TestStopEndsOpenStreams(t *testing.T) {
 		_, _, err := w.generate(context.WithoutCancel(t.Context()), childtest.Hang, nil)
 		got <- err
 	}()
-	waitFor(t, "the question", func() bool { return w.s.local["tiny"].gate.present.Load() == 1 })
+	waitFor(t, "the question", func() bool { return w.s.lookup("tiny").current().gate.Present() == 1 })
 	w.stop() // checks that it takes less than a second
 	if err := <-got; fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("the open answer: %v", err)

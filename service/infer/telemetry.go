@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"aran/platform/fault"
+	"aran/service/infer/registry"
 )
 
 // telemetry holds the instruments. Names and attributes are those of OpenTelemetry's semantic conventions for
@@ -24,7 +25,10 @@ type telemetry struct {
 	each     metric.Float64Histogram
 	used     metric.Int64Counter
 	refused  metric.Int64Counter
+	batch    metric.Int64Histogram
 	restarts metric.Int64Counter
+	retries  metric.Int64Counter
+	rollouts metric.Int64Counter
 }
 
 func newTelemetry() (*telemetry, error) {
@@ -32,19 +36,31 @@ func newTelemetry() (*telemetry, error) {
 	m := otel.Meter("aran/service/infer")
 	seconds := metric.WithExplicitBucketBoundaries(.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 	tokens := metric.WithExplicitBucketBoundaries(.001, .0025, .005, .0075, .01, .025, .05, .075, .1, .25, .5, 1, 2.5)
-	var errs [6]error
+	var errs [9]error
 	t.duration, errs[0] = m.Float64Histogram("gen_ai.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Time of a whole model call."), seconds)
 	t.first, errs[1] = m.Float64Histogram("gen_ai.server.time_to_first_token", metric.WithUnit("s"), metric.WithDescription("Time to the first token of an answer."), seconds)
 	t.each, errs[2] = m.Float64Histogram("gen_ai.server.time_per_output_token", metric.WithUnit("s"), metric.WithDescription("Time for each further token of an answer."), tokens)
 	t.used, errs[3] = m.Int64Counter("aran_infer_tokens_total", metric.WithDescription("Tokens that models read and wrote."))
-	t.refused, errs[4] = m.Int64Counter("aran_infer_refused_total", metric.WithDescription("Calls refused because too many waited."))
+	t.refused, errs[4] = m.Int64Counter("aran_infer_refused_total", metric.WithDescription("Calls refused because too many waited, or because they could not be done in time."))
 	t.restarts, errs[5] = m.Int64Counter("aran_infer_failures_total", metric.WithDescription("Times that the process of a local model failed."))
+	t.retries, errs[6] = m.Int64Counter("aran_infer_retries_total", metric.WithDescription("Calls that failed on a version on trial and were answered by the active one."))
+	t.rollouts, errs[7] = m.Int64Counter("aran_infer_rollouts_total", metric.WithDescription("Rollouts of a model's version, by how they ended and why."))
+	t.batch, errs[8] = m.Int64Histogram("aran_infer_batch_texts", metric.WithDescription("Texts that were embedded together."), metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("infer metrics: %w", err)
 		}
 	}
 	return t, nil
+}
+
+func (t *telemetry) retried(ctx context.Context, model string) {
+	t.retries.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.request.model", model)))
+}
+
+// ended counts a rollout; outcome and reason are from closed sets.
+func (t *telemetry) ended(ctx context.Context, model, outcome, reason string) {
+	t.rollouts.Add(ctx, 1, metric.WithAttributes(attribute.String("gen_ai.request.model", model), attribute.String("outcome", outcome), attribute.String("reason", reason)))
 }
 
 // modelCall is one call of a model.
@@ -72,6 +88,11 @@ func (c *modelCall) piece(ctx context.Context) {
 		c.started = time.Now()
 		c.t.first.Record(ctx, c.started.Sub(c.begin).Seconds(), metric.WithAttributes(c.labels...))
 	}
+}
+
+// answered notes in the trace which version it was.
+func (c *modelCall) answered(m *registry.Model) {
+	c.span.SetAttributes(attribute.String("gen_ai.response.model", m.Name+"@"+m.Version), attribute.String("aran.infer.digest", m.Digest))
 }
 
 func (c *modelCall) tokens(ctx context.Context, input, output int) {

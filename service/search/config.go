@@ -65,8 +65,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.fusion is %q: set it to scores or ranks", c.Fusion)
 	case c.FusionK < 1 || c.FusionK > 1000:
 		return fmt.Errorf("search.fusion_k is %d: set it between 1 and 1000", c.FusionK)
-	case c.RerankDepth < 1 || c.RerankDepth > 200:
-		return fmt.Errorf("search.rerank_depth is %d: set it between 1 and 200", c.RerankDepth)
+	case c.RerankDepth < 1 || c.RerankDepth > 100:
+		return fmt.Errorf("search.rerank_depth is %d: set it between 1 and 100", c.RerankDepth)
 	case c.RerankTimeout < 10*time.Millisecond || c.RerankTimeout > time.Minute:
 		return fmt.Errorf("search.rerank_timeout is %s: set it between 10ms and 1m", c.RerankTimeout)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:

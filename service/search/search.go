@@ -136,7 +136,7 @@ type Deps struct {
 	Guard  guardv1connect.GuardServiceClient
 	Infer  inferv1connect.InferServiceClient
 	Count  func(string) int
-	Rerank Reranker // nil: there is none
+	Rerank Reranker // nil: infer's
 	// Cache is a directory of this service's own, where compiled code of the PDF engine is kept; empty: in memory.
 	Cache string
 	Packs [][]byte // collections that come with the program, as Pack.Encode made them
@@ -194,6 +194,9 @@ func New(cfg Config, d Deps) (*Service, error) {
 		breaker: breaker.New("infer", breaker.Default(), d.Log), reranker: d.Rerank, rerankBreaker: breaker.New("reranker", breaker.Default(), d.Log), wake: make(chan struct{}, 1),
 	}
 	s.indexes, s.lexicons = newIndexes(s.db, cfg), newLexicons(s.db, cfg, s.makeTerms)
+	if s.reranker == nil {
+		s.reranker = s.askReranker
+	}
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}

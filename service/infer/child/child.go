@@ -1,4 +1,4 @@
-// Package child runs a local language model in a process of its own, and looks after that process.
+// Package child runs a model in a process of its own, and looks after that process.
 //
 // Native code and model files that came from elsewhere can end the child, never us: it has a private socket,
 // no environment, no inherited files, little memory, low priority, and ends when we do. It is started when it
@@ -38,11 +38,9 @@ type State struct {
 	Retry  time.Time // when a failed child is started again
 }
 
-// Pack is what the child runs: files that were checked just now.
-type Pack struct {
-	Model string // file
-	Lib   string // folder of the engine's libraries
-}
+// Pack is what the child runs: the arguments of its program, which name files that were checked just now. The
+// program is given `--socket PATH` too.
+type Pack struct{ Args []string }
 
 // MissingError says that there is nothing to run. Its text is for the operator and the caller.
 type MissingError struct{ Reason string }
@@ -54,12 +52,9 @@ type Options struct {
 	Name     string // of the model, for messages
 	Program  string // path of the engine
 	Pack     func(ctx context.Context) (Pack, error)
-	Threads  int
-	Context  int           // tokens
-	Queue    int           // requests that may wait in the child
 	Memory   int64         // bytes of private memory; 0: no limit
 	Nice     int           // 0 to 19
-	IdleStop time.Duration // 0: never
+	IdleStop time.Duration // 0: never; see SetIdleStop
 	Changed  func(State)   // called at every change, from one goroutine; it must not call the child
 	Log      *slog.Logger
 }
@@ -72,6 +67,7 @@ const (
 	maxBackoff   = time.Minute
 	healthyAfter = time.Minute // a run this long was not a failed start
 	endPatience  = 400 * time.Millisecond
+	longNap      = 10 * time.Second
 )
 
 // Child is safe for concurrent use.
@@ -81,23 +77,38 @@ type Child struct {
 	stop chan struct{}
 	done chan struct{}
 
-	mu      sync.Mutex
-	state   State
-	seq     int
-	changed chan struct{} // closed at the next change
-	proc    *process      // of a Ready state
-	users   int
-	idle    time.Time // since when there are none
-	started bool
-	closing bool
+	mu       sync.Mutex
+	state    State
+	seq      int
+	changed  chan struct{} // closed at the next change
+	proc     *process      // of a Ready state
+	users    int
+	idle     time.Time // since when there are none
+	stopIdle time.Duration
+	started  bool
+	closing  bool
 }
 
 // New makes a child that is not running. The first state is Waiting.
 func New(o Options) *Child {
 	return &Child{
 		o: o, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		state: State{Status: Waiting}, changed: make(chan struct{}),
+		state: State{Status: Waiting}, changed: make(chan struct{}), stopIdle: o.IdleStop,
 	}
+}
+
+// SetIdleStop changes after how long without a call the child falls asleep; 0: never.
+func (c *Child) SetIdleStop(d time.Duration) {
+	c.mu.Lock()
+	c.stopIdle = d
+	c.mu.Unlock()
+}
+
+// Users is how many hold a lease.
+func (c *Child) Users() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.users
 }
 
 // Start begins to supervise, until Stop. The process itself starts at the first Wake or Acquire.
@@ -253,7 +264,7 @@ func (c *Child) supervise(ctx context.Context) {
 			}
 			failures++
 			pause := backoff(failures)
-			c.o.Log.LogAttrs(ctx, slog.LevelWarn, "local model failed", slog.String("model", c.o.Name), slog.String("error", err.Error()), slog.Duration("restart_in", pause))
+			c.o.Log.LogAttrs(ctx, slog.LevelWarn, "model process failed", slog.String("model", c.o.Name), slog.String("error", err.Error()), slog.Duration("restart_in", pause))
 			c.set(State{Status: Failed, Detail: err.Error(), Retry: time.Now().Add(pause)}, nil)
 		}
 	}
@@ -296,19 +307,15 @@ func (c *Child) run(ctx context.Context) error {
 	if err := p.waitHealthy(ctx); err != nil {
 		return err
 	}
-	c.o.Log.LogAttrs(ctx, slog.LevelInfo, "local model is ready", slog.String("model", c.o.Name), slog.Duration("took", time.Since(p.begin)), slog.Int("pid", p.cmd.Process.Pid))
+	c.o.Log.LogAttrs(ctx, slog.LevelInfo, "model process is ready", slog.String("model", c.o.Name), slog.Duration("took", time.Since(p.begin)), slog.Int("pid", p.cmd.Process.Pid))
 	c.set(State{Status: Ready}, p)
 	return c.watch(ctx, p)
 }
 
 // watch returns when the process ends, or may sleep.
 func (c *Child) watch(ctx context.Context, p *process) error {
-	var tick <-chan time.Time
-	if c.o.IdleStop > 0 {
-		t := time.NewTicker(max(c.o.IdleStop/4, 10*time.Millisecond))
-		defer t.Stop()
-		tick = t.C
-	}
+	tick := time.NewTimer(c.nap())
+	defer tick.Stop()
 	for {
 		select {
 		case <-p.exited:
@@ -316,19 +323,30 @@ func (c *Child) watch(ctx context.Context, p *process) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.wake: // it is awake
-		case <-tick:
+		case <-tick.C:
 			if c.sleep() {
 				return nil
 			}
+			tick.Reset(c.nap())
 		}
 	}
+}
+
+// nap is how long to wait before looking again whether the child may sleep.
+func (c *Child) nap() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopIdle == 0 {
+		return longNap
+	}
+	return min(max(c.stopIdle/4, 10*time.Millisecond), longNap)
 }
 
 // sleep takes the process away from callers when it was idle for long.
 func (c *Child) sleep() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users > 0 || time.Since(c.idle) < c.o.IdleStop {
+	if c.users > 0 || c.stopIdle == 0 || time.Since(c.idle) < c.stopIdle {
 		return false
 	}
 	// From here Acquire finds no process and wakes a new one. supervise reports the change.

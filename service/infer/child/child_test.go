@@ -27,12 +27,16 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
+func pack(model string) child.Pack {
+	return child.Pack{Args: []string{"--lib", "/lib", "--model", model}}
+}
+
 // start supervises a child on the model; the test binary is the engine.
 func start(t *testing.T, model string, change func(*child.Options)) *child.Child {
 	t.Helper()
 	o := child.Options{
-		Name: "tiny", Program: os.Args[0], Threads: 1, Context: 64, Queue: 1, Memory: 1 << 30, Nice: 5, Log: slog.New(slog.DiscardHandler),
-		Pack: func(context.Context) (child.Pack, error) { return child.Pack{Model: model, Lib: "/lib"}, nil },
+		Name: "tiny", Program: os.Args[0], Memory: 1 << 30, Nice: 5, Log: slog.New(slog.DiscardHandler),
+		Pack: func(context.Context) (child.Pack, error) { return pack(model), nil },
 	}
 	if change != nil {
 		change(&o)
@@ -257,7 +261,7 @@ func TestMissingModelThatArrives(t *testing.T) {
 		o.Pack = func(context.Context) (child.Pack, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			return child.Pack{Model: childtest.Good, Lib: "/lib"}, reason
+			return pack(childtest.Good), reason
 		}
 	})
 	for range 2 {

@@ -13,7 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,9 +42,8 @@ func startProcess(o Options, pack Pack) (*process, error) {
 	}
 	socket := filepath.Join(dir, "s")
 	p := &process{dir: dir, begin: time.Now(), exited: make(chan struct{}), client: socketClient(socket), said: &diary{log: o.Log, model: o.Name}}
-	p.cmd = exec.Command(o.Program, "--lib", pack.Lib, "--model", pack.Model, "--socket", socket, //nolint:gosec,noctx // the operator's program; it outlives calls and ends with its standard input
-		"--threads", strconv.Itoa(o.Threads), "--ctx", strconv.Itoa(o.Context), "--queue", strconv.Itoa(o.Queue))
-	p.cmd.Env = []string{} // it needs none, and ours holds secrets
+	p.cmd = exec.Command(o.Program, append(slices.Clip(pack.Args), "--socket", socket)...) //nolint:gosec,noctx // the operator's program; it outlives calls and ends with its standard input
+	p.cmd.Env = []string{}                                                                 // it needs none, and ours holds secrets
 	p.cmd.Dir = dir
 	p.cmd.Stderr = p.said
 	p.cmd.WaitDelay = endPatience
@@ -109,7 +108,7 @@ func socketClient(path string) *http.Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		},
-		MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
 	}}
 }
 
@@ -246,7 +245,7 @@ func (d *diary) entry(line string) {
 	if level >= slog.LevelError {
 		d.last = strings.ToValidUTF8(text, "?")
 	}
-	d.log.LogAttrs(context.Background(), min(level, slog.LevelWarn), "local model says", slog.String("model", d.model), slog.String("text", strings.ToValidUTF8(text, "?")))
+	d.log.LogAttrs(context.Background(), min(level, slog.LevelWarn), "model process says", slog.String("model", d.model), slog.String("text", strings.ToValidUTF8(text, "?")))
 }
 
 func (d *diary) lastError() string {

@@ -33,16 +33,21 @@ type charTable struct {
 
 func parseChars(b string) (*charTable, error) {
 	t := &charTable{}
+	after := rune(0)
 	for len(b) > 0 {
 		if len(b) < 10 || len(b) < 10+int(b[9]) || b[8] > byte(part) {
 			return nil, errors.New("a character rule is cut off")
 		}
 		n := 10 + int(b[9])
-		t.rules = append(t.rules, rule{
-			lo:   rune(binary.LittleEndian.Uint32([]byte(b[:4]))),  //nolint:gosec // 21 bits
-			hi:   rune(binary.LittleEndian.Uint32([]byte(b[4:8]))), //nolint:gosec // 21 bits
+		r := rule{
+			lo:   rune(binary.LittleEndian.Uint32([]byte(b[:4]))),  //nolint:gosec // is looked at below
+			hi:   rune(binary.LittleEndian.Uint32([]byte(b[4:8]))), //nolint:gosec // is looked at below
 			kind: charKind(b[8]), to: b[10:n],
-		})
+		}
+		if r.lo < after || r.hi < r.lo || r.hi > utf8.MaxRune || !utf8.ValidString(r.to) {
+			return nil, errors.New("a character rule is out of order or no character's")
+		}
+		t.rules, after = append(t.rules, r), r.hi+1
 		b = b[n:]
 	}
 	for r := range t.ascii {

@@ -1,9 +1,11 @@
 package minilm
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"strings"
+	"unicode/utf8"
 )
 
 // The model's markers. Text that spells one is text: "[SEP]" is three word pieces.
@@ -29,6 +31,9 @@ type vocab struct {
 }
 
 func parseVocab(words string) (*vocab, error) {
+	if !strings.HasSuffix(words, "\n") || len(words) > vocabSize*(longestBytes+3) {
+		return nil, errors.New("want one word a line")
+	}
 	v := &vocab{words: words}
 	id, at := 0, 0
 	for line := range strings.Lines(words) {
@@ -49,6 +54,9 @@ func parseVocab(words string) (*vocab, error) {
 		}
 		if len(piece) > longestBytes {
 			return nil, fmt.Errorf("word %d has more than %d bytes", id, longestBytes)
+		}
+		if !utf8.ValidString(piece) { // each piece takes a character at least
+			return nil, fmt.Errorf("word %d is not UTF-8", id)
 		}
 		for i := range len(piece) {
 			h = hashByte(h, piece[i])

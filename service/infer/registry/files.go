@@ -21,11 +21,14 @@ import (
 //
 //	blobs/<sha256>              every file once, read-only
 //	partial/<sha256>[.json]     what is being fetched
-//	models/<name>/<digest>/     an installed model: hard links to its blobs, and model.json
+//	models/<name>/<version>/    an installed version: hard links to its blobs, and model.json
+//	models/<name>/<digest>/     the same, as it was before there were several versions; it stays where it is
+//	active/<name>.json          which version is served; see State
 //	lock                        held while something changes
 const (
-	record  = "model.json"
-	dirMode = 0o700
+	record       = "model.json"
+	signedRecord = "model" + SignedExt // beside it, when the manifest is signed
+	dirMode      = 0o700
 )
 
 // DigestError says that a file is not the one that the manifest pins.
@@ -45,9 +48,27 @@ func (r *Registry) blob(sum string) string { return filepath.Join(r.dir, "blobs"
 
 func (r *Registry) partial(sum string) string { return filepath.Join(r.dir, "partial", sum) }
 
-// installed is where a model's files are once it is installed.
+// installed is where a version's files are once it is installed.
 func (r *Registry) installed(m *Manifest) string {
-	return filepath.Join(r.dir, "models", m.Name, m.Digest()[:16])
+	return filepath.Join(r.dir, "models", m.Name, m.Version)
+}
+
+// places are where a version can be, in the order in which they are looked at.
+func (r *Registry) places(m *Manifest) []string {
+	if r.dir == "" {
+		return nil
+	}
+	return []string{r.installed(m), filepath.Join(r.dir, "models", m.Name, m.Digest()[:16])}
+}
+
+// found is the first of the places that has all files, by names and sizes; or empty.
+func (r *Registry) found(m *Manifest) string {
+	for _, dir := range r.places(m) {
+		if r.complete(m, dir) {
+			return dir
+		}
+	}
+	return ""
 }
 
 // complete looks at names and sizes.
@@ -172,7 +193,8 @@ func (r *Registry) inspect(ctx context.Context, part string, f File, from string
 }
 
 // install builds the model's folder beside its place and moves it there at once.
-func (r *Registry) install(ctx context.Context, m *Manifest) error {
+func (r *Registry) install(ctx context.Context, k *known) error {
+	m := &k.Manifest
 	parent, final := filepath.Join(r.dir, "models", m.Name), r.installed(m)
 	if err := os.MkdirAll(parent, dirMode); err != nil {
 		return fmt.Errorf("install %s: %w", m.Name, err)
@@ -181,7 +203,7 @@ func (r *Registry) install(ctx context.Context, m *Manifest) error {
 		return err
 	}
 	tmp := filepath.Join(parent, ".new-"+rand.Text())
-	if err := r.build(ctx, m, tmp); err != nil {
+	if err := r.build(ctx, k, tmp); err != nil {
 		return errors.Join(err, os.RemoveAll(tmp))
 	}
 	fault.Point("registry.model_built")
@@ -211,7 +233,8 @@ func sweep(parent string) error {
 	return nil
 }
 
-func (r *Registry) build(ctx context.Context, m *Manifest, tmp string) error {
+func (r *Registry) build(ctx context.Context, k *known, tmp string) error {
+	m := &k.Manifest
 	dirs := map[string]bool{tmp: true}
 	for _, f := range m.Files {
 		to := filepath.Join(tmp, filepath.FromSlash(f.Path))
@@ -236,11 +259,17 @@ func (r *Registry) build(ctx context.Context, m *Manifest, tmp string) error {
 	if err != nil {
 		return fmt.Errorf("install %s: %w", record, err)
 	}
-	if err := os.WriteFile(filepath.Join(tmp, record), b, 0o400); err != nil {
-		return fmt.Errorf("install %s: %w", record, err)
+	records := map[string][]byte{record: b}
+	if k.signed {
+		records[signedRecord] = k.document
 	}
-	if err := syncFile(filepath.Join(tmp, record)); err != nil {
-		return err
+	for name, b := range records {
+		if err := os.WriteFile(filepath.Join(tmp, name), b, 0o400); err != nil {
+			return fmt.Errorf("install %s: %w", name, err)
+		}
+		if err := syncFile(filepath.Join(tmp, name)); err != nil {
+			return err
+		}
 	}
 	for dir := range dirs {
 		if err := syncDir(dir); err != nil {

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/url"
 	"path"
 	"regexp"
 	"runtime"
@@ -20,11 +18,19 @@ import (
 // Kinds of models, and the engines that run them.
 const (
 	Embed    = "embed"
+	Rerank   = "rerank"
+	Classify = "classify"
 	Generate = "generate"
 
 	Builtin  = "builtin"   // inside this program; nothing to fetch
 	LlamaCpp = "llama.cpp" // in a child process, with its own libraries in the pack
+	Encoder  = "encoder"   // this program's own encoder, in a child process, on a file of packed weights
+	Head     = "head"      // a small layer on top of an encoder: data, not a process
+	Upstream = "upstream"  // a server that the settings name; there is no manifest of it
 )
+
+// ModelKinds lists what a model can do.
+func ModelKinds() []string { return []string{Embed, Rerank, Classify, Generate} }
 
 // Manifest says what a model is, of which files it consists, and where they can be had.
 type Manifest struct {
@@ -39,9 +45,16 @@ type Manifest struct {
 	Context   int               `json:"context,omitempty"` // tokens
 	Defaults  Defaults          `json:"defaults,omitzero"`
 	Weights   string            `json:"weights,omitempty"`   // path of the file that the engine opens
+	Encoder   string            `json:"encoder,omitempty"`   // engine head: digest of the encoder that it belongs to
+	Labels    []string          `json:"labels,omitempty"`    // kind classify: in the order of the outputs
 	Libraries string            `json:"libraries,omitempty"` // folder of the engine's libraries
 	Files     []File            `json:"files,omitempty"`
 	Links     map[string]string `json:"links,omitempty"` // path to the name of a file beside it
+
+	Provenance *Provenance  `json:"provenance,omitempty"` // who made it, of what
+	Evaluation []Evaluation `json:"evaluation,omitempty"` // what was measured before
+	Smoke      []Case       `json:"smoke,omitempty"`      // what it must answer before it gets any traffic
+	Gate       *Gate        `json:"gate,omitempty"`       // what it must reach to take over
 }
 
 // Defaults are what the model's authors advise.
@@ -57,15 +70,6 @@ type File struct {
 	Size    int64    `json:"size"`
 	SHA256  string   `json:"sha256"`
 	Sources []Source `json:"sources,omitempty"` // in the order in which they are tried
-}
-
-// Source is a place that has a file; exactly one of HTTPS, File, Pip and Npm is set.
-type Source struct {
-	HTTPS  string `json:"https,omitempty"`
-	File   string `json:"file,omitempty"`
-	Pip    string `json:"pip,omitempty"`    // package==version
-	Npm    string `json:"npm,omitempty"`    // package@version
-	Inside string `json:"inside,omitempty"` // path inside the package
 }
 
 // Bounds of a manifest.
@@ -98,10 +102,11 @@ func ParseManifest(b []byte) (Manifest, error) {
 }
 
 var (
-	namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	pathPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$`)
-	pipPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+]{0,63}$`)
-	npmPattern  = regexp.MustCompile(`^(@[a-z0-9~][a-z0-9._~-]{0,99}/)?[a-z0-9~][a-z0-9._~-]{0,99}@[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$`)
+	namePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	legacyPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	pathPattern   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$`)
+	pipPattern    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[0-9][A-Za-z0-9.!+]{0,63}$`)
+	npmPattern    = regexp.MustCompile(`^(@[a-z0-9~][a-z0-9._~-]{0,99}/)?[a-z0-9~][a-z0-9._~-]{0,99}@[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$`)
 )
 
 func (m *Manifest) check() error {
@@ -110,8 +115,10 @@ func (m *Manifest) check() error {
 		return errors.New("name: use up to 64 of a-z, 0-9, dot, dash and underscore")
 	case !namePattern.MatchString(m.Version):
 		return fmt.Errorf("version %.100q: use up to 64 of a-z, 0-9, dot, dash and underscore", m.Version)
-	case m.Kind != Embed && m.Kind != Generate:
-		return fmt.Errorf("kind %.100q: use %s or %s", m.Kind, Embed, Generate)
+	case legacyPattern.MatchString(m.Version):
+		return fmt.Errorf("version %.100q: 16 hexadecimal digits are how folders were called before there were versions", m.Version)
+	case !slices.Contains(ModelKinds(), m.Kind):
+		return fmt.Errorf("kind %.100q: use one of %s", m.Kind, strings.Join(ModelKinds(), ", "))
 	case m.Licence == "":
 		return errors.New("licence: say under which licence the model may be used")
 	case m.Dim < 0 || m.Context < 0 || m.Dim > 1<<16 || m.Context > 1<<24:
@@ -119,17 +126,77 @@ func (m *Manifest) check() error {
 	case m.Defaults.Temperature < 0 || m.Defaults.Temperature > 2 || m.Defaults.TopP < 0 || m.Defaults.TopP > 1 || m.Defaults.MaxTokens < 0:
 		return errors.New("defaults are out of range")
 	}
-	switch m.Engine {
-	case Builtin:
+	if err := m.checkAbout(); err != nil {
+		return err
+	}
+	if err := m.checkProof(); err != nil {
+		return err
+	}
+	if m.Engine == Builtin {
 		if len(m.Files)+len(m.Links) > 0 {
 			return errors.New("a built-in model has no files")
 		}
 		return nil
-	case LlamaCpp:
-		return m.checkFiles()
-	default:
-		return fmt.Errorf("engine %.100q: use %s or %s", m.Engine, Builtin, LlamaCpp)
 	}
+	if err := m.checkEngine(); err != nil {
+		return err
+	}
+	return m.checkFiles()
+}
+
+// checkAbout checks what a manifest tells people.
+func (m *Manifest) checkAbout() error {
+	if m.Provenance != nil {
+		if err := m.Provenance.check(); err != nil {
+			return fmt.Errorf("provenance: %w", err)
+		}
+	}
+	if len(m.Evaluation) > maxList || len(m.Labels) > maxCases {
+		return errors.New("too many evaluations or labels")
+	}
+	for i := range m.Evaluation {
+		if err := m.Evaluation[i].check(); err != nil {
+			return fmt.Errorf("evaluation %d: %w", i, err)
+		}
+	}
+	return checkNotes(append([]string{m.Title, m.Licence}, m.Labels...))
+}
+
+// checkEngine checks that the engine can do what the kind says, with the files that it needs.
+func (m *Manifest) checkEngine() error {
+	var kinds, formats []string
+	switch m.Engine {
+	case LlamaCpp:
+		kinds, formats = []string{Generate}, []string{".gguf"}
+		if !pathPattern.MatchString(m.Libraries) || !slices.ContainsFunc(m.Files, func(f File) bool { return path.Dir(f.Path) == m.Libraries }) {
+			return fmt.Errorf("libraries %.200q: name a folder of the list", m.Libraries)
+		}
+	case Encoder:
+		kinds, formats = []string{Embed, Rerank}, []string{PackedExt, ".safetensors"}
+		if m.Kind == Embed && m.Dim == 0 {
+			return errors.New("dim: say how many numbers a vector has")
+		}
+	case Head:
+		kinds, formats = []string{Rerank, Classify}, []string{PackedExt, ".safetensors", ".json"}
+		if !isDigest(m.Encoder) {
+			return fmt.Errorf("encoder %.100q: name the digest of the encoder that the head belongs to", m.Encoder)
+		}
+	default:
+		return fmt.Errorf("engine %.100q: use %s, %s, %s or %s", m.Engine, Builtin, LlamaCpp, Encoder, Head)
+	}
+	switch {
+	case !slices.Contains(kinds, m.Kind):
+		return fmt.Errorf("engine %s runs models of kind %s", m.Engine, strings.Join(kinds, " and "))
+	case !m.has(m.Weights) || !slices.Contains(formats, path.Ext(m.Weights)):
+		return fmt.Errorf("weights %.200q: name a %s file of the list", m.Weights, strings.Join(formats, " or "))
+	case m.Engine != Head && m.Encoder != "":
+		return errors.New("encoder: only a head belongs to one")
+	case m.Kind != Classify && len(m.Labels) > 0 || m.Kind == Classify && len(m.Labels) < 2:
+		return errors.New("labels: a classifier has two or more, other models none")
+	case m.Engine != LlamaCpp && (m.Libraries != "" || slices.ContainsFunc(m.Files, func(f File) bool { return strings.EqualFold(path.Ext(f.Path), ".so") })):
+		return fmt.Errorf("engine %s has no libraries; native code belongs to %s only", m.Engine, LlamaCpp)
+	}
+	return nil
 }
 
 func (m *Manifest) checkFiles() error {
@@ -156,15 +223,9 @@ func (m *Manifest) checkFiles() error {
 		}
 		seen[strings.ToLower(link)] = true
 	}
-	if !m.has(m.Weights) || path.Ext(m.Weights) != ".gguf" {
-		return fmt.Errorf("weights %.200q: name a .gguf file of the list", m.Weights)
-	}
-	if !pathPattern.MatchString(m.Libraries) || !slices.ContainsFunc(m.Files, func(f File) bool { return path.Dir(f.Path) == m.Libraries }) {
-		return fmt.Errorf("libraries %.200q: name a folder of the list", m.Libraries)
-	}
 	for p := range seen {
 		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
-			if seen[dir] || dir == record {
+			if seen[dir] || dir == record || dir == signedRecord {
 				return fmt.Errorf("%q is a file and a folder", dir)
 			}
 		}
@@ -177,7 +238,7 @@ func (m *Manifest) has(p string) bool {
 }
 
 func (f *File) check() error {
-	if !pathPattern.MatchString(f.Path) || f.Path == record {
+	if !pathPattern.MatchString(f.Path) || f.Path == record || f.Path == signedRecord {
 		return fmt.Errorf("file %.200q: not a path below the model's folder", f.Path)
 	}
 	if err := checkFormat(f.Path); err != nil {
@@ -186,7 +247,7 @@ func (f *File) check() error {
 	if f.Size <= 0 || f.Size > maxFileSize {
 		return fmt.Errorf("file %q: size %d, want 1 to %d", f.Path, f.Size, int64(maxFileSize))
 	}
-	if b, err := hex.DecodeString(f.SHA256); err != nil || len(b) != sha256.Size || strings.ToLower(f.SHA256) != f.SHA256 {
+	if !isDigest(f.SHA256) {
 		return fmt.Errorf("file %q: sha256 %.100q: use 64 lower-case hexadecimal digits", f.Path, f.SHA256)
 	}
 	if len(f.Sources) > maxSources {
@@ -200,80 +261,10 @@ func (f *File) check() error {
 	return nil
 }
 
-// check accepts exact versions only, so that no name can be read as an option of a client.
-func (s Source) check() error {
-	set := 0
-	for _, v := range []string{s.HTTPS, s.File, s.Pip, s.Npm} {
-		if v != "" {
-			set++
-		}
-	}
-	packaged := s.Pip != "" || s.Npm != ""
-	switch {
-	case set != 1:
-		return errors.New("a source has exactly one of https, file, pip and npm")
-	case s.HTTPS != "":
-		if _, err := checkURL(s.HTTPS); err != nil {
-			return err
-		}
-	case s.Pip != "" && !pipPattern.MatchString(s.Pip):
-		return fmt.Errorf("pip %.200q: use package==version", s.Pip)
-	case s.Npm != "" && !npmPattern.MatchString(s.Npm):
-		return fmt.Errorf("npm %.200q: use package@version", s.Npm)
-	case s.File != "" && !path.IsAbs(s.File):
-		return fmt.Errorf("file %.200q: use an absolute path", s.File)
-	}
-	if packaged != (s.Inside != "") {
-		return errors.New("inside: needed with pip and npm, and only there")
-	}
-	if packaged && checkEntry(s.Inside) != nil {
-		return fmt.Errorf("inside %.200q: not a path inside a package", s.Inside)
-	}
-	return nil
-}
-
-func (s Source) kind() string {
-	switch {
-	case s.HTTPS != "":
-		return HTTPS
-	case s.File != "":
-		return LocalFile
-	case s.Pip != "":
-		return Pip
-	default:
-		return Npm
-	}
-}
-
-// String names the place for people.
-func (s Source) String() string {
-	if s.HTTPS == "" {
-		return s.kind() + " " + s.File + s.Pip + s.Npm
-	}
-	if u, err := url.Parse(s.HTTPS); err == nil {
-		return u.Host
-	}
-	return HTTPS
-}
-
-// checkURL accepts https, and http to this machine.
-func checkURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.Fragment != "" || len(raw) > 2048 {
-		return nil, fmt.Errorf("url %.200q: not a usable address", raw)
-	}
-	if u.User != nil {
-		return nil, errors.New("url: credentials do not belong there")
-	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		return nil, fmt.Errorf("url %.200q: use https", raw)
-	}
-	return u, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// isDigest accepts one way to write a SHA-256.
+func isDigest(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size && strings.ToLower(s) == s
 }
 
 // Digest identifies the model's content: SHA-256 over the lines "<sha256>  <path>\n" of its files and

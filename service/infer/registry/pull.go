@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,14 +41,16 @@ func (e *SourcesError) Error() string {
 // Unwrap returns the reasons.
 func (e *SourcesError) Unwrap() []error { return e.Errs }
 
-// Pull fetches what is missing or damaged of a model, and installs it. What is whole already is not fetched
-// again, and a transfer over https that broke off goes on where it stopped. An error of type *SourcesError
-// means that no source had a file; it is one line that says what is missing on this machine.
-func (r *Registry) Pull(ctx context.Context, name string, progress Progress) error {
-	m, err := r.Manifest(name)
+// Pull fetches what is missing or damaged of a model, and installs it: the version of `name@version`, the newest
+// one that may be used for a `name`. It never changes which version is served, but for the first one. What is whole
+// already is not fetched again, and a transfer over https that broke off goes on where it stopped. An error of type
+// *SourcesError means that no source had a file; it is one line that says what is missing on this machine.
+func (r *Registry) Pull(ctx context.Context, ref string, progress Progress) error {
+	k, err := r.newest(ref)
 	if err != nil {
 		return err
 	}
+	m := &k.Manifest
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
@@ -55,7 +58,7 @@ func (r *Registry) Pull(ctx context.Context, name string, progress Progress) err
 	case m.Engine == Builtin:
 		return nil
 	case !m.Runs():
-		return unsupported(&m)
+		return unsupported(m)
 	case r.dir == "":
 		return errors.New("there is no folder for models: set ARAN_MODELS")
 	}
@@ -64,20 +67,37 @@ func (r *Registry) Pull(ctx context.Context, name string, progress Progress) err
 		return err
 	}
 	defer unlock()
-	if r.verifyDir(ctx, &m, r.installed(&m)) == nil {
-		progress(m.Size(), m.Size())
-		return nil
+	for _, dir := range r.places(m) {
+		if r.verifyDir(ctx, m, dir) == nil {
+			progress(m.Size(), m.Size())
+			return nil
+		}
 	}
-	p := &pull{r: r, m: &m, bar: bar{total: m.Size(), show: progress}, packages: map[Source]error{}, away: map[string]error{}}
+	p := &pull{r: r, m: m, bar: bar{total: m.Size(), show: progress}, packages: map[Source]error{}, away: map[string]error{}}
 	if err := p.run(ctx); err != nil {
 		return err
 	}
-	return r.install(ctx, &m)
+	if err := r.keepActive(k); err != nil {
+		return err
+	}
+	return r.install(ctx, k)
+}
+
+// newest finds what a pull is about.
+func (r *Registry) newest(ref string) (*known, error) {
+	if name, version := SplitRef(ref); version == "" {
+		for _, k := range slices.Backward(r.known.Load().versions(name)) {
+			if k.refused == "" {
+				return k, nil
+			}
+		}
+	}
+	return r.resolve(ref)
 }
 
 // lock makes the folder and waits until no other process changes it.
 func (r *Registry) lock(ctx context.Context) (unlock func(), err error) {
-	for _, d := range []string{"blobs", "partial", "models"} {
+	for _, d := range []string{"blobs", "partial", "models", "active"} {
 		if err := os.MkdirAll(filepath.Join(r.dir, d), dirMode); err != nil {
 			return nil, fmt.Errorf("models folder: %w", err)
 		}

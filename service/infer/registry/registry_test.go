@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	weights = append([]byte("GGUF"), bytes.Repeat([]byte("0123456789abcdef"), 1<<15)...) // 512 KiB
+	weights = ggufWith(map[string]string{"general.name": "tiny"}, bytes.Repeat([]byte("0123456789abcdef"), 1<<15)) // 512 KiB
 	library = append([]byte("\x7fELF"), bytes.Repeat([]byte("library."), 1<<10)...)
 )
 

@@ -1,23 +1,34 @@
-// Package childtest is a model engine for tests: a small program that speaks aran-llama's flags and API.
+// Package childtest is a model engine for tests: a small program that speaks aran-llama's flags and API, and the
+// encoder's.
 //
 // A test binary becomes that program when its TestMain calls Main first. How it behaves is in the name of the
-// model file and in what it is asked; it never loads anything.
+// model file, in its text (see Nature) and in what it is asked.
 package childtest
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"aran/service/infer/encoder"
+	"aran/service/infer/minilm"
 )
 
 // Model files. Only their names count.
@@ -48,10 +59,49 @@ type Report struct {
 	Files  int    // open ones
 }
 
+// Nature is how a model behaves. It stands in its file: see File.
+type Nature struct {
+	Tag       string // another tag is another file
+	Dim       int    // of an encoder
+	Seed      uint64 // of an encoder: other seeds make other vectors
+	Fails     bool   // at load
+	Dies      int    // at this request and each one after it, before it answers; 0: never
+	Breaks    int    // the same, in the middle of an answer
+	Slow      int    // milliseconds that a request takes longer
+	Gibberish bool   // a language model says something else than it was asked
+}
+
+// Heads of the files, by which the registry knows them.
+const (
+	headGGUF   = "GGUF\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	headPacked = "aran"
+)
+
+// File is a model file of this nature: an encoder's when it has a Dim, else a language model's.
+func (n Nature) File() []byte {
+	b, _ := json.Marshal(n)
+	if n.Dim > 0 {
+		return append([]byte(headPacked), b...)
+	}
+	return append([]byte(headGGUF), b...)
+}
+
+// natureOf reads what File wrote. A file without one is an ordinary model.
+func natureOf(path string) (n Nature) {
+	if b, err := os.ReadFile(path); err == nil { //nolint:gosec // the test's file
+		_ = json.Unmarshal(b[max(0, bytes.IndexByte(b, '{')):], &n)
+	}
+	return n
+}
+
 // Main turns this process into the engine, and never returns, if its arguments are an engine's.
 func Main() {
 	if !slices.Contains(os.Args, "--socket") {
 		return
+	}
+	run := run
+	if len(os.Args) > 1 && os.Args[1] == encoder.Command {
+		run = encode
 	}
 	if err := run(); err != nil {
 		fmt.Fprintf(os.Stderr, "{\"level\":\"ERROR\",\"msg\":\"engine ends\",\"error\":%q}\n", err.Error())
@@ -61,7 +111,9 @@ func Main() {
 }
 
 type engine struct {
-	model string
+	model  string
+	nature Nature
+	asked  atomic.Int64
 }
 
 func run() error {
@@ -88,7 +140,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	e := &engine{model: *model}
+	e := &engine{model: *model, nature: natureOf(*model)}
+	if e.nature.Fails {
+		return fmt.Errorf("tensor 'blk.1' is not there")
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", e.health)
 	mux.HandleFunc("POST /v1/chat/completions", e.chat)
@@ -113,6 +168,15 @@ func (e *engine) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	text := in.Messages[len(in.Messages)-1].Content
+	n := int(e.asked.Add(1))
+	time.Sleep(time.Duration(e.nature.Slow) * time.Millisecond)
+	if e.nature.Dies > 0 && n >= e.nature.Dies {
+		os.Exit(3)
+	}
+	breaks := e.nature.Breaks > 0 && n >= e.nature.Breaks
+	if e.nature.Gibberish {
+		text = "colourless green ideas"
+	}
 	switch text {
 	case Hang:
 		<-r.Context().Done()
@@ -129,24 +193,24 @@ func (e *engine) chat(w http.ResponseWriter, r *http.Request) {
 		text = string(b)
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	finish, n := "stop", 0
+	finish, said := "stop", 0
 	words := strings.SplitAfter(text, " ")
 	if in.Messages[len(in.Messages)-1].Content == Self {
 		words = []string{text}
 	}
 	for _, word := range words {
-		if in.MaxTokens > 0 && n == in.MaxTokens {
+		if in.MaxTokens > 0 && said == in.MaxTokens {
 			finish = "length"
 			break
 		}
-		n++
+		said++
 		chunk(w, fmt.Sprintf(`{"choices":[{"index":0,"delta":{"content":%s},"finish_reason":null}]}`, quote(word)))
-		if text == Die {
+		if text == Die || breaks {
 			os.Exit(3)
 		}
 	}
 	chunk(w, fmt.Sprintf(`{"choices":[{"index":0,"delta":{},"finish_reason":%q}]}`, finish))
-	chunk(w, fmt.Sprintf(`{"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`, len(in.Messages), n))
+	chunk(w, fmt.Sprintf(`{"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}`, len(in.Messages), said))
 	chunk(w, "[DONE]")
 }
 
@@ -178,4 +242,68 @@ func envOf() []string {
 		return []string{"unknown"}
 	}
 	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 })
+}
+
+// encode is the encoder: it turns each text into the sum of directions of its words.
+func encode() error {
+	return encoder.Run(context.Background(), os.Args[2:], os.Stdin, slog.New(slog.NewJSONHandler(os.Stderr, nil)), func(path string) (encoder.Model, error) {
+		b, err := os.ReadFile(path) //nolint:gosec // the test's file
+		if err != nil {
+			return nil, err
+		}
+		m := &words{Nature: natureOf(path), digest: fmt.Sprintf("%x", sha256.Sum256(b))}
+		if m.Fails || m.Dim == 0 {
+			return nil, fmt.Errorf("tensor 'blk.1' is not there")
+		}
+		return m, nil
+	})
+}
+
+type words struct {
+	Nature
+	digest string
+	asked  atomic.Int64
+}
+
+func (m *words) Digest() string { return m.digest }
+
+func (m *words) Encode(ctx context.Context, texts []string) ([]minilm.Embedding, error) {
+	n := int(m.asked.Add(1))
+	if m.Slow > 0 {
+		select {
+		case <-time.After(time.Duration(m.Slow) * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if m.Dies > 0 && n >= m.Dies {
+		os.Exit(3)
+	}
+	out := make([]minilm.Embedding, len(texts))
+	for i, t := range texts {
+		out[i] = minilm.Embedding{Vector: m.Vector(t), Tokens: 2 + len(strings.Fields(t))}
+	}
+	return out, nil
+}
+
+// Vector is what an encoder of this nature makes of a text: of unit length, alike for texts that share words.
+func (n Nature) Vector(text string) []float32 {
+	sum := make([]float64, n.Dim)
+	for _, w := range append(strings.Fields(strings.ToLower(text)), "") {
+		h := fnv.New64a()
+		_, _ = fmt.Fprint(h, n.Seed, w)
+		r := rand.New(rand.NewPCG(h.Sum64(), n.Seed)) //nolint:gosec // made to be repeatable
+		for i := range sum {
+			sum[i] += r.NormFloat64()
+		}
+	}
+	var square float64
+	for _, x := range sum {
+		square += x * x
+	}
+	v := make([]float32, n.Dim)
+	for i, x := range sum {
+		v[i] = float32(x / math.Sqrt(square))
+	}
+	return v
 }

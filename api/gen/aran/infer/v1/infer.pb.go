@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: aran/infer/v1/infer.proto
 
-// Models: embeddings, and text generation by local engines.
+// Models: embeddings, reranking, classification, and text generation by local engines.
 
 package inferv1
 
@@ -24,12 +24,65 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// InputType says what texts are: some models encode questions and documents differently. Vectors of both are
+// of one model and are compared with each other.
+type InputType int32
+
+const (
+	// As a document.
+	InputType_INPUT_TYPE_UNSPECIFIED InputType = 0
+	InputType_INPUT_TYPE_QUERY       InputType = 1
+	InputType_INPUT_TYPE_DOCUMENT    InputType = 2
+)
+
+// Enum value maps for InputType.
+var (
+	InputType_name = map[int32]string{
+		0: "INPUT_TYPE_UNSPECIFIED",
+		1: "INPUT_TYPE_QUERY",
+		2: "INPUT_TYPE_DOCUMENT",
+	}
+	InputType_value = map[string]int32{
+		"INPUT_TYPE_UNSPECIFIED": 0,
+		"INPUT_TYPE_QUERY":       1,
+		"INPUT_TYPE_DOCUMENT":    2,
+	}
+)
+
+func (x InputType) Enum() *InputType {
+	p := new(InputType)
+	*p = x
+	return p
+}
+
+func (x InputType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InputType) Descriptor() protoreflect.EnumDescriptor {
+	return file_aran_infer_v1_infer_proto_enumTypes[0].Descriptor()
+}
+
+func (InputType) Type() protoreflect.EnumType {
+	return &file_aran_infer_v1_infer_proto_enumTypes[0]
+}
+
+func (x InputType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InputType.Descriptor instead.
+func (InputType) EnumDescriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{0}
+}
+
 // EmbedRequest holds up to 256 texts.
 type EmbedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A model's name; empty or `default` is the built-in encoder.
-	Model string   `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	Model     string    `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Texts     []string  `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	InputType InputType `protobuf:"varint,3,opt,name=input_type,json=inputType,proto3,enum=aran.infer.v1.InputType" json:"input_type,omitempty"`
 	// The digest that made the vectors these are to be compared with. Only the version of that digest answers, also
 	// when another one is active meanwhile; when it is not to be had, the call fails with `digest_not_served`. Empty:
 	// the version that serves now, which the answer names.
@@ -80,6 +133,13 @@ func (x *EmbedRequest) GetTexts() []string {
 		return x.Texts
 	}
 	return nil
+}
+
+func (x *EmbedRequest) GetInputType() InputType {
+	if x != nil {
+		return x.InputType
+	}
+	return InputType_INPUT_TYPE_UNSPECIFIED
 }
 
 func (x *EmbedRequest) GetDigest() string {
@@ -159,8 +219,10 @@ type EmbedResponse struct {
 	Vectors []*Vector              `protobuf:"bytes,1,rep,name=vectors,proto3" json:"vectors,omitempty"`
 	Model   string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
 	// SHA-256 of the model's weights and tokenizer: vectors of different digests are never compared.
-	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
-	Dim           int32  `protobuf:"varint,4,opt,name=dim,proto3" json:"dim,omitempty"`
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Dim    int32  `protobuf:"varint,4,opt,name=dim,proto3" json:"dim,omitempty"`
+	// Of the model that answered.
+	Version       string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +285,381 @@ func (x *EmbedResponse) GetDim() int32 {
 	return 0
 }
 
+func (x *EmbedResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// RerankRequest holds a query and up to 100 documents.
+type RerankRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A head's name; empty or `default` is the first one, which is built in.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	// In the order in which they were found, the best first: it counts too.
+	Documents     []string `protobuf:"bytes,3,rep,name=documents,proto3" json:"documents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RerankRequest) Reset() {
+	*x = RerankRequest{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerankRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerankRequest) ProtoMessage() {}
+
+func (x *RerankRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerankRequest.ProtoReflect.Descriptor instead.
+func (*RerankRequest) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RerankRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RerankRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *RerankRequest) GetDocuments() []string {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
+
+// RerankResponse has one score for each document, in order.
+type RerankResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The higher the better; scores of different queries or heads are not compared.
+	Scores []float64 `protobuf:"fixed64,1,rep,packed,name=scores,proto3" json:"scores,omitempty"`
+	Model  string    `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// SHA-256 of the head.
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// SHA-256 of the encoder that it belongs to.
+	EncoderDigest string `protobuf:"bytes,4,opt,name=encoder_digest,json=encoderDigest,proto3" json:"encoder_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RerankResponse) Reset() {
+	*x = RerankResponse{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerankResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerankResponse) ProtoMessage() {}
+
+func (x *RerankResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerankResponse.ProtoReflect.Descriptor instead.
+func (*RerankResponse) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RerankResponse) GetScores() []float64 {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
+func (x *RerankResponse) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RerankResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RerankResponse) GetEncoderDigest() string {
+	if x != nil {
+		return x.EncoderDigest
+	}
+	return ""
+}
+
+// ClassifyRequest holds up to 256 texts.
+type ClassifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A head's name; empty or `default` is the first one.
+	Model         string   `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Texts         []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyRequest) Reset() {
+	*x = ClassifyRequest{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyRequest) ProtoMessage() {}
+
+func (x *ClassifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyRequest.ProtoReflect.Descriptor instead.
+func (*ClassifyRequest) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ClassifyRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ClassifyRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+// Label is a class and how likely it is.
+type Label struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 0 to 1; those of a text sum to 1.
+	Score         float64 `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Label) Reset() {
+	*x = Label{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Label) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Label) ProtoMessage() {}
+
+func (x *Label) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Label.ProtoReflect.Descriptor instead.
+func (*Label) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Label) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Label) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+// Classification is a text's labels, the likeliest first.
+type Classification struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Labels []*Label               `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty"`
+	// The text was longer than the encoder's window and its end was not seen.
+	Truncated     bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Classification) Reset() {
+	*x = Classification{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Classification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Classification) ProtoMessage() {}
+
+func (x *Classification) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Classification.ProtoReflect.Descriptor instead.
+func (*Classification) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Classification) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Classification) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+// ClassifyResponse has one result for each text, in order.
+type ClassifyResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Results []*Classification      `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Model   string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// SHA-256 of the head.
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// SHA-256 of the encoder that it belongs to.
+	EncoderDigest string `protobuf:"bytes,4,opt,name=encoder_digest,json=encoderDigest,proto3" json:"encoder_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyResponse) Reset() {
+	*x = ClassifyResponse{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyResponse) ProtoMessage() {}
+
+func (x *ClassifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyResponse.ProtoReflect.Descriptor instead.
+func (*ClassifyResponse) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ClassifyResponse) GetResults() []*Classification {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ClassifyResponse) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ClassifyResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ClassifyResponse) GetEncoderDigest() string {
+	if x != nil {
+		return x.EncoderDigest
+	}
+	return ""
+}
+
 // Message is one turn of a conversation.
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +671,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[3]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +683,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[3]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +696,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{3}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Message) GetRole() string {
@@ -293,7 +730,7 @@ type GenerateRequest struct {
 
 func (x *GenerateRequest) Reset() {
 	*x = GenerateRequest{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[4]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +742,7 @@ func (x *GenerateRequest) String() string {
 func (*GenerateRequest) ProtoMessage() {}
 
 func (x *GenerateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[4]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +755,7 @@ func (x *GenerateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateRequest.ProtoReflect.Descriptor instead.
 func (*GenerateRequest) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{4}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GenerateRequest) GetModel() string {
@@ -378,13 +815,16 @@ type GenerateResponse struct {
 	FinishReason     string `protobuf:"bytes,2,opt,name=finish_reason,json=finishReason,proto3" json:"finish_reason,omitempty"`
 	PromptTokens     int32  `protobuf:"varint,3,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
 	CompletionTokens int32  `protobuf:"varint,4,opt,name=completion_tokens,json=completionTokens,proto3" json:"completion_tokens,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of the model that answered, with the last piece.
+	Version       string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
+	Digest        string `protobuf:"bytes,21,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GenerateResponse) Reset() {
 	*x = GenerateResponse{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[5]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +836,7 @@ func (x *GenerateResponse) String() string {
 func (*GenerateResponse) ProtoMessage() {}
 
 func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[5]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +849,7 @@ func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateResponse.ProtoReflect.Descriptor instead.
 func (*GenerateResponse) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{5}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GenerateResponse) GetText() string {
@@ -440,6 +880,20 @@ func (x *GenerateResponse) GetCompletionTokens() int32 {
 	return 0
 }
 
+func (x *GenerateResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GenerateResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 // ListModelsRequest has no fields.
 type ListModelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -449,7 +903,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[6]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +915,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[6]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,10 +928,98 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{6}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{12}
 }
 
-// Model is an installed model.
+// ModelVersion is a version of a model that can be asked for by its digest.
+type ModelVersion struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Digest  string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Dim     int32                  `protobuf:"varint,3,opt,name=dim,proto3" json:"dim,omitempty"`
+	// `ready`, `loading`, `missing`, `failed`.
+	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	// It answers calls that name no digest. During a rollout the version it replaces is the active one.
+	Active bool `protobuf:"varint,5,opt,name=active,proto3" json:"active,omitempty"`
+	// Share of the calls that name no digest, 0 to 100.
+	Percent       int32 `protobuf:"varint,6,opt,name=percent,proto3" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelVersion) Reset() {
+	*x = ModelVersion{}
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelVersion) ProtoMessage() {}
+
+func (x *ModelVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelVersion.ProtoReflect.Descriptor instead.
+func (*ModelVersion) Descriptor() ([]byte, []int) {
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ModelVersion) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetDim() int32 {
+	if x != nil {
+		return x.Dim
+	}
+	return 0
+}
+
+func (x *ModelVersion) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *ModelVersion) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+// Model is an installed model. Version, digest, status and dim are those of its active version.
 type Model struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -487,16 +1029,20 @@ type Model struct {
 	Digest  string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	Licence string `protobuf:"bytes,5,opt,name=licence,proto3" json:"licence,omitempty"`
 	// `ready`, `loading`, `missing`, `failed`.
-	Status        string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
-	Dim           int32  `protobuf:"varint,7,opt,name=dim,proto3" json:"dim,omitempty"`
-	Context       int32  `protobuf:"varint,8,opt,name=context,proto3" json:"context,omitempty"`
+	Status  string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	Dim     int32  `protobuf:"varint,7,opt,name=dim,proto3" json:"dim,omitempty"`
+	Context int32  `protobuf:"varint,8,opt,name=context,proto3" json:"context,omitempty"`
+	// The active version and the others that are served, newest first.
+	Versions []*ModelVersion `protobuf:"bytes,20,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Where a change of the active version is: empty (none), `starting`, `checking`, `shifting`, `draining`.
+	Rollout       string `protobuf:"bytes,21,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +1054,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[7]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +1067,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{7}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Model) GetName() string {
@@ -580,6 +1126,20 @@ func (x *Model) GetContext() int32 {
 	return 0
 }
 
+func (x *Model) GetVersions() []*ModelVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Model) GetRollout() string {
+	if x != nil {
+		return x.Rollout
+	}
+	return ""
+}
+
 // ListModelsResponse lists models by name.
 type ListModelsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -590,7 +1150,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +1162,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_aran_infer_v1_infer_proto_msgTypes[8]
+	mi := &file_aran_infer_v1_infer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +1175,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{8}
+	return file_aran_infer_v1_infer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -629,20 +1189,47 @@ var File_aran_infer_v1_infer_proto protoreflect.FileDescriptor
 
 const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\n" +
-	"\x19aran/infer/v1/infer.proto\x12\raran.infer.v1\x1a\x1bbuf/validate/validate.proto\"\x8e\x01\n" +
+	"\x19aran/infer/v1/infer.proto\x12\raran.infer.v1\x1a\x1bbuf/validate/validate.proto\"\xd1\x01\n" +
 	"\fEmbedRequest\x12\x1d\n" +
 	"\x05model\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x05model\x12)\n" +
-	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\x124\n" +
+	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\x12A\n" +
+	"\n" +
+	"input_type\x18\x03 \x01(\x0e2\x18.aran.infer.v1.InputTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\tinputType\x124\n" +
 	"\x06digest\x18\x14 \x01(\tB\x1c\xbaH\x19r\x172\x15^([a-z0-9-]{1,128})?$R\x06digest\"V\n" +
 	"\x06Vector\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\x02R\x06values\x12\x16\n" +
 	"\x06tokens\x18\x02 \x01(\x05R\x06tokens\x12\x1c\n" +
-	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\x80\x01\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"\x9a\x01\n" +
 	"\rEmbedResponse\x12/\n" +
 	"\avectors\x18\x01 \x03(\v2\x15.aran.infer.v1.VectorR\avectors\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x10\n" +
-	"\x03dim\x18\x04 \x01(\x05R\x03dim\"b\n" +
+	"\x03dim\x18\x04 \x01(\x05R\x03dim\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\tR\aversion\"\x82\x01\n" +
+	"\rRerankRequest\x12\x1d\n" +
+	"\x05model\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x05model\x12 \n" +
+	"\x05query\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x90NR\x05query\x120\n" +
+	"\tdocuments\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\b\x01\x10d\"\x06r\x04\x18\xa0\x8d\x06R\tdocuments\"}\n" +
+	"\x0eRerankResponse\x12\x16\n" +
+	"\x06scores\x18\x01 \x03(\x01R\x06scores\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12%\n" +
+	"\x0eencoder_digest\x18\x04 \x01(\tR\rencoderDigest\"[\n" +
+	"\x0fClassifyRequest\x12\x1d\n" +
+	"\x05model\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x05model\x12)\n" +
+	"\x05texts\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xa0\x8d\x06R\x05texts\"1\n" +
+	"\x05Label\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\"\\\n" +
+	"\x0eClassification\x12,\n" +
+	"\x06labels\x18\x01 \x03(\v2\x14.aran.infer.v1.LabelR\x06labels\x12\x1c\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\xa0\x01\n" +
+	"\x10ClassifyResponse\x127\n" +
+	"\aresults\x18\x01 \x03(\v2\x1d.aran.infer.v1.ClassificationR\aresults\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12%\n" +
+	"\x0eencoder_digest\x18\x04 \x01(\tR\rencoderDigest\"b\n" +
 	"\aMessage\x122\n" +
 	"\x04role\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19R\x06systemR\x04userR\tassistantR\x04role\x12#\n" +
 	"\acontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\acontent\"\xf4\x02\n" +
@@ -658,13 +1245,22 @@ const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\x04seed\x18\a \x01(\x03H\x02R\x04seed\x88\x01\x01B\x0e\n" +
 	"\f_temperatureB\b\n" +
 	"\x06_top_pB\a\n" +
-	"\x05_seed\"\x9d\x01\n" +
+	"\x05_seed\"\xcf\x01\n" +
 	"\x10GenerateResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12#\n" +
 	"\rfinish_reason\x18\x02 \x01(\tR\ffinishReason\x12#\n" +
 	"\rprompt_tokens\x18\x03 \x01(\x05R\fpromptTokens\x12+\n" +
-	"\x11completion_tokens\x18\x04 \x01(\x05R\x10completionTokens\"\x13\n" +
-	"\x11ListModelsRequest\"\xbf\x01\n" +
+	"\x11completion_tokens\x18\x04 \x01(\x05R\x10completionTokens\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x15 \x01(\tR\x06digest\"\x13\n" +
+	"\x11ListModelsRequest\"\x9c\x01\n" +
+	"\fModelVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x10\n" +
+	"\x03dim\x18\x03 \x01(\x05R\x03dim\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x12\x16\n" +
+	"\x06active\x18\x05 \x01(\bR\x06active\x12\x18\n" +
+	"\apercent\x18\x06 \x01(\x05R\apercent\"\x92\x02\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -673,11 +1269,19 @@ const file_aran_infer_v1_infer_proto_rawDesc = "" +
 	"\alicence\x18\x05 \x01(\tR\alicence\x12\x16\n" +
 	"\x06status\x18\x06 \x01(\tR\x06status\x12\x10\n" +
 	"\x03dim\x18\a \x01(\x05R\x03dim\x12\x18\n" +
-	"\acontext\x18\b \x01(\x05R\acontext\"B\n" +
+	"\acontext\x18\b \x01(\x05R\acontext\x127\n" +
+	"\bversions\x18\x14 \x03(\v2\x1b.aran.infer.v1.ModelVersionR\bversions\x12\x18\n" +
+	"\arollout\x18\x15 \x01(\tR\arollout\"B\n" +
 	"\x12ListModelsResponse\x12,\n" +
-	"\x06models\x18\x01 \x03(\v2\x14.aran.infer.v1.ModelR\x06models2\xf4\x01\n" +
+	"\x06models\x18\x01 \x03(\v2\x14.aran.infer.v1.ModelR\x06models*V\n" +
+	"\tInputType\x12\x1a\n" +
+	"\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10INPUT_TYPE_QUERY\x10\x01\x12\x17\n" +
+	"\x13INPUT_TYPE_DOCUMENT\x10\x022\x88\x03\n" +
 	"\fInferService\x12B\n" +
-	"\x05Embed\x12\x1b.aran.infer.v1.EmbedRequest\x1a\x1c.aran.infer.v1.EmbedResponse\x12M\n" +
+	"\x05Embed\x12\x1b.aran.infer.v1.EmbedRequest\x1a\x1c.aran.infer.v1.EmbedResponse\x12E\n" +
+	"\x06Rerank\x12\x1c.aran.infer.v1.RerankRequest\x1a\x1d.aran.infer.v1.RerankResponse\x12K\n" +
+	"\bClassify\x12\x1e.aran.infer.v1.ClassifyRequest\x1a\x1f.aran.infer.v1.ClassifyResponse\x12M\n" +
 	"\bGenerate\x12\x1e.aran.infer.v1.GenerateRequest\x1a\x1f.aran.infer.v1.GenerateResponse0\x01\x12Q\n" +
 	"\n" +
 	"ListModels\x12 .aran.infer.v1.ListModelsRequest\x1a!.aran.infer.v1.ListModelsResponseB\x99\x01\n" +
@@ -696,33 +1300,50 @@ func file_aran_infer_v1_infer_proto_rawDescGZIP() []byte {
 	return file_aran_infer_v1_infer_proto_rawDescData
 }
 
-var file_aran_infer_v1_infer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_aran_infer_v1_infer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_aran_infer_v1_infer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_aran_infer_v1_infer_proto_goTypes = []any{
-	(*EmbedRequest)(nil),       // 0: aran.infer.v1.EmbedRequest
-	(*Vector)(nil),             // 1: aran.infer.v1.Vector
-	(*EmbedResponse)(nil),      // 2: aran.infer.v1.EmbedResponse
-	(*Message)(nil),            // 3: aran.infer.v1.Message
-	(*GenerateRequest)(nil),    // 4: aran.infer.v1.GenerateRequest
-	(*GenerateResponse)(nil),   // 5: aran.infer.v1.GenerateResponse
-	(*ListModelsRequest)(nil),  // 6: aran.infer.v1.ListModelsRequest
-	(*Model)(nil),              // 7: aran.infer.v1.Model
-	(*ListModelsResponse)(nil), // 8: aran.infer.v1.ListModelsResponse
+	(InputType)(0),             // 0: aran.infer.v1.InputType
+	(*EmbedRequest)(nil),       // 1: aran.infer.v1.EmbedRequest
+	(*Vector)(nil),             // 2: aran.infer.v1.Vector
+	(*EmbedResponse)(nil),      // 3: aran.infer.v1.EmbedResponse
+	(*RerankRequest)(nil),      // 4: aran.infer.v1.RerankRequest
+	(*RerankResponse)(nil),     // 5: aran.infer.v1.RerankResponse
+	(*ClassifyRequest)(nil),    // 6: aran.infer.v1.ClassifyRequest
+	(*Label)(nil),              // 7: aran.infer.v1.Label
+	(*Classification)(nil),     // 8: aran.infer.v1.Classification
+	(*ClassifyResponse)(nil),   // 9: aran.infer.v1.ClassifyResponse
+	(*Message)(nil),            // 10: aran.infer.v1.Message
+	(*GenerateRequest)(nil),    // 11: aran.infer.v1.GenerateRequest
+	(*GenerateResponse)(nil),   // 12: aran.infer.v1.GenerateResponse
+	(*ListModelsRequest)(nil),  // 13: aran.infer.v1.ListModelsRequest
+	(*ModelVersion)(nil),       // 14: aran.infer.v1.ModelVersion
+	(*Model)(nil),              // 15: aran.infer.v1.Model
+	(*ListModelsResponse)(nil), // 16: aran.infer.v1.ListModelsResponse
 }
 var file_aran_infer_v1_infer_proto_depIdxs = []int32{
-	1, // 0: aran.infer.v1.EmbedResponse.vectors:type_name -> aran.infer.v1.Vector
-	3, // 1: aran.infer.v1.GenerateRequest.messages:type_name -> aran.infer.v1.Message
-	7, // 2: aran.infer.v1.ListModelsResponse.models:type_name -> aran.infer.v1.Model
-	0, // 3: aran.infer.v1.InferService.Embed:input_type -> aran.infer.v1.EmbedRequest
-	4, // 4: aran.infer.v1.InferService.Generate:input_type -> aran.infer.v1.GenerateRequest
-	6, // 5: aran.infer.v1.InferService.ListModels:input_type -> aran.infer.v1.ListModelsRequest
-	2, // 6: aran.infer.v1.InferService.Embed:output_type -> aran.infer.v1.EmbedResponse
-	5, // 7: aran.infer.v1.InferService.Generate:output_type -> aran.infer.v1.GenerateResponse
-	8, // 8: aran.infer.v1.InferService.ListModels:output_type -> aran.infer.v1.ListModelsResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0,  // 0: aran.infer.v1.EmbedRequest.input_type:type_name -> aran.infer.v1.InputType
+	2,  // 1: aran.infer.v1.EmbedResponse.vectors:type_name -> aran.infer.v1.Vector
+	7,  // 2: aran.infer.v1.Classification.labels:type_name -> aran.infer.v1.Label
+	8,  // 3: aran.infer.v1.ClassifyResponse.results:type_name -> aran.infer.v1.Classification
+	10, // 4: aran.infer.v1.GenerateRequest.messages:type_name -> aran.infer.v1.Message
+	14, // 5: aran.infer.v1.Model.versions:type_name -> aran.infer.v1.ModelVersion
+	15, // 6: aran.infer.v1.ListModelsResponse.models:type_name -> aran.infer.v1.Model
+	1,  // 7: aran.infer.v1.InferService.Embed:input_type -> aran.infer.v1.EmbedRequest
+	4,  // 8: aran.infer.v1.InferService.Rerank:input_type -> aran.infer.v1.RerankRequest
+	6,  // 9: aran.infer.v1.InferService.Classify:input_type -> aran.infer.v1.ClassifyRequest
+	11, // 10: aran.infer.v1.InferService.Generate:input_type -> aran.infer.v1.GenerateRequest
+	13, // 11: aran.infer.v1.InferService.ListModels:input_type -> aran.infer.v1.ListModelsRequest
+	3,  // 12: aran.infer.v1.InferService.Embed:output_type -> aran.infer.v1.EmbedResponse
+	5,  // 13: aran.infer.v1.InferService.Rerank:output_type -> aran.infer.v1.RerankResponse
+	9,  // 14: aran.infer.v1.InferService.Classify:output_type -> aran.infer.v1.ClassifyResponse
+	12, // 15: aran.infer.v1.InferService.Generate:output_type -> aran.infer.v1.GenerateResponse
+	16, // 16: aran.infer.v1.InferService.ListModels:output_type -> aran.infer.v1.ListModelsResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_aran_infer_v1_infer_proto_init() }
@@ -730,19 +1351,20 @@ func file_aran_infer_v1_infer_proto_init() {
 	if File_aran_infer_v1_infer_proto != nil {
 		return
 	}
-	file_aran_infer_v1_infer_proto_msgTypes[4].OneofWrappers = []any{}
+	file_aran_infer_v1_infer_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_aran_infer_v1_infer_proto_rawDesc), len(file_aran_infer_v1_infer_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      1,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_aran_infer_v1_infer_proto_goTypes,
 		DependencyIndexes: file_aran_infer_v1_infer_proto_depIdxs,
+		EnumInfos:         file_aran_infer_v1_infer_proto_enumTypes,
 		MessageInfos:      file_aran_infer_v1_infer_proto_msgTypes,
 	}.Build()
 	File_aran_infer_v1_infer_proto = out.File

@@ -2,7 +2,7 @@
 //
 // Source: aran/infer/v1/infer.proto
 
-// Models: embeddings, and text generation by local engines.
+// Models: embeddings, reranking, classification, and text generation by local engines.
 package inferv1connect
 
 import (
@@ -36,6 +36,10 @@ const (
 const (
 	// InferServiceEmbedProcedure is the fully-qualified name of the InferService's Embed RPC.
 	InferServiceEmbedProcedure = "/aran.infer.v1.InferService/Embed"
+	// InferServiceRerankProcedure is the fully-qualified name of the InferService's Rerank RPC.
+	InferServiceRerankProcedure = "/aran.infer.v1.InferService/Rerank"
+	// InferServiceClassifyProcedure is the fully-qualified name of the InferService's Classify RPC.
+	InferServiceClassifyProcedure = "/aran.infer.v1.InferService/Classify"
 	// InferServiceGenerateProcedure is the fully-qualified name of the InferService's Generate RPC.
 	InferServiceGenerateProcedure = "/aran.infer.v1.InferService/Generate"
 	// InferServiceListModelsProcedure is the fully-qualified name of the InferService's ListModels RPC.
@@ -46,6 +50,10 @@ const (
 type InferServiceClient interface {
 	// Embed turns texts into unit vectors.
 	Embed(context.Context, *v1.EmbedRequest) (*v1.EmbedResponse, error)
+	// Rerank says how well documents answer a query, with a head on top of an encoder.
+	Rerank(context.Context, *v1.RerankRequest) (*v1.RerankResponse, error)
+	// Classify gives each text's labels, with a head on top of an encoder.
+	Classify(context.Context, *v1.ClassifyRequest) (*v1.ClassifyResponse, error)
 	// Generate streams an answer of a local language model.
 	Generate(context.Context, *v1.GenerateRequest) (*connect.ServerStreamForClient[v1.GenerateResponse], error)
 	// ListModels returns what can be asked for now.
@@ -69,6 +77,18 @@ func NewInferServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(inferServiceMethods.ByName("Embed")),
 			connect.WithClientOptions(opts...),
 		),
+		rerank: connect.NewClient[v1.RerankRequest, v1.RerankResponse](
+			httpClient,
+			baseURL+InferServiceRerankProcedure,
+			connect.WithSchema(inferServiceMethods.ByName("Rerank")),
+			connect.WithClientOptions(opts...),
+		),
+		classify: connect.NewClient[v1.ClassifyRequest, v1.ClassifyResponse](
+			httpClient,
+			baseURL+InferServiceClassifyProcedure,
+			connect.WithSchema(inferServiceMethods.ByName("Classify")),
+			connect.WithClientOptions(opts...),
+		),
 		generate: connect.NewClient[v1.GenerateRequest, v1.GenerateResponse](
 			httpClient,
 			baseURL+InferServiceGenerateProcedure,
@@ -87,6 +107,8 @@ func NewInferServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 // inferServiceClient implements InferServiceClient.
 type inferServiceClient struct {
 	embed      *connect.Client[v1.EmbedRequest, v1.EmbedResponse]
+	rerank     *connect.Client[v1.RerankRequest, v1.RerankResponse]
+	classify   *connect.Client[v1.ClassifyRequest, v1.ClassifyResponse]
 	generate   *connect.Client[v1.GenerateRequest, v1.GenerateResponse]
 	listModels *connect.Client[v1.ListModelsRequest, v1.ListModelsResponse]
 }
@@ -94,6 +116,24 @@ type inferServiceClient struct {
 // Embed calls aran.infer.v1.InferService.Embed.
 func (c *inferServiceClient) Embed(ctx context.Context, req *v1.EmbedRequest) (*v1.EmbedResponse, error) {
 	response, err := c.embed.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Rerank calls aran.infer.v1.InferService.Rerank.
+func (c *inferServiceClient) Rerank(ctx context.Context, req *v1.RerankRequest) (*v1.RerankResponse, error) {
+	response, err := c.rerank.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Classify calls aran.infer.v1.InferService.Classify.
+func (c *inferServiceClient) Classify(ctx context.Context, req *v1.ClassifyRequest) (*v1.ClassifyResponse, error) {
+	response, err := c.classify.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -118,6 +158,10 @@ func (c *inferServiceClient) ListModels(ctx context.Context, req *v1.ListModelsR
 type InferServiceHandler interface {
 	// Embed turns texts into unit vectors.
 	Embed(context.Context, *v1.EmbedRequest) (*v1.EmbedResponse, error)
+	// Rerank says how well documents answer a query, with a head on top of an encoder.
+	Rerank(context.Context, *v1.RerankRequest) (*v1.RerankResponse, error)
+	// Classify gives each text's labels, with a head on top of an encoder.
+	Classify(context.Context, *v1.ClassifyRequest) (*v1.ClassifyResponse, error)
 	// Generate streams an answer of a local language model.
 	Generate(context.Context, *v1.GenerateRequest, *connect.ServerStream[v1.GenerateResponse]) error
 	// ListModels returns what can be asked for now.
@@ -137,6 +181,18 @@ func NewInferServiceHandler(svc InferServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(inferServiceMethods.ByName("Embed")),
 		connect.WithHandlerOptions(opts...),
 	)
+	inferServiceRerankHandler := connect.NewUnaryHandlerSimple(
+		InferServiceRerankProcedure,
+		svc.Rerank,
+		connect.WithSchema(inferServiceMethods.ByName("Rerank")),
+		connect.WithHandlerOptions(opts...),
+	)
+	inferServiceClassifyHandler := connect.NewUnaryHandlerSimple(
+		InferServiceClassifyProcedure,
+		svc.Classify,
+		connect.WithSchema(inferServiceMethods.ByName("Classify")),
+		connect.WithHandlerOptions(opts...),
+	)
 	inferServiceGenerateHandler := connect.NewServerStreamHandlerSimple(
 		InferServiceGenerateProcedure,
 		svc.Generate,
@@ -153,6 +209,10 @@ func NewInferServiceHandler(svc InferServiceHandler, opts ...connect.HandlerOpti
 		switch r.URL.Path {
 		case InferServiceEmbedProcedure:
 			inferServiceEmbedHandler.ServeHTTP(w, r)
+		case InferServiceRerankProcedure:
+			inferServiceRerankHandler.ServeHTTP(w, r)
+		case InferServiceClassifyProcedure:
+			inferServiceClassifyHandler.ServeHTTP(w, r)
 		case InferServiceGenerateProcedure:
 			inferServiceGenerateHandler.ServeHTTP(w, r)
 		case InferServiceListModelsProcedure:
@@ -168,6 +228,14 @@ type UnimplementedInferServiceHandler struct{}
 
 func (UnimplementedInferServiceHandler) Embed(context.Context, *v1.EmbedRequest) (*v1.EmbedResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.infer.v1.InferService.Embed is not implemented"))
+}
+
+func (UnimplementedInferServiceHandler) Rerank(context.Context, *v1.RerankRequest) (*v1.RerankResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.infer.v1.InferService.Rerank is not implemented"))
+}
+
+func (UnimplementedInferServiceHandler) Classify(context.Context, *v1.ClassifyRequest) (*v1.ClassifyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.infer.v1.InferService.Classify is not implemented"))
 }
 
 func (UnimplementedInferServiceHandler) Generate(context.Context, *v1.GenerateRequest, *connect.ServerStream[v1.GenerateResponse]) error {

@@ -1,14 +1,14 @@
-package minilm
+package bert
 
 import "math"
 
 // cols is how many columns a panel has. A panel is [rows][cols] float32.
 const cols = 32
 
-// kernel is the arithmetic of one kind of processor. Each sum runs in the order of its terms,
+// Kernel is the arithmetic of one kind of processor. Each sum runs in the order of its terms,
 // so a text's vector does not depend on what else is in the batch.
-type kernel struct {
-	name string
+type Kernel struct {
+	Name string
 	// panel unpacks [in] rows of 12-bit weights.
 	panel func(dst []float32, src string)
 	// product is c = scale × (a · b) + bias for m rows of a with k numbers each, and the k rows
@@ -25,24 +25,22 @@ type kernel struct {
 	norm func(x, r, gain, bias []float32)
 }
 
-const panelRow = cols + cols/2 // packed bytes of a row
-
-func portable() kernel {
-	return kernel{
-		name: "portable", panel: panelPortable, product: productPortable,
+func portable() Kernel {
+	return Kernel{
+		Name: "portable", panel: panelPortable, product: productPortable,
 		softmax: softmaxPortable, gelu: geluPortable, norm: normPortable,
 	}
 }
 
 func panelPortable(dst []float32, src string) {
 	for len(src) > 0 {
-		row, out := src[:panelRow], dst[:cols]
+		row, out := src[:PanelRow], dst[:cols]
 		for c := range cols / 2 {
 			lo := row[cols+c]
 			out[c] = float32(int(int8(row[c]))<<4 | int(lo&15))               //nolint:gosec // meant to be signed
 			out[cols/2+c] = float32(int(int8(row[cols/2+c]))<<4 | int(lo>>4)) //nolint:gosec // meant to be signed
 		}
-		src, dst = src[panelRow:], dst[cols:]
+		src, dst = src[PanelRow:], dst[cols:]
 	}
 }
 

@@ -11,6 +11,6 @@ func TestCommittedKernelsAreTheGeneratedOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != source() {
-		t.Error("kernel_amd64.s is stale: run go generate ./service/infer/minilm")
+		t.Error("kernel_amd64.s is stale: run go generate ./service/infer/bert")
 	}
 }

@@ -1,30 +1,28 @@
-package minilm
+package bert
 
 import "golang.org/x/sys/cpu"
 
 //go:generate sh -c "go run ./gen > kernel_amd64.s"
 
-// kernels lists what this machine can run, the fastest first.
-func kernels() []kernel {
-	ks := []kernel{portable()}
+// Kernels lists what this machine can run, the fastest first.
+func Kernels() []Kernel {
+	ks := []Kernel{portable()}
 	if hasAVX2() {
-		ks = append([]kernel{avx2()}, ks...)
+		ks = append([]Kernel{avx2()}, ks...)
 	}
 	if hasAVX512() {
-		ks = append([]kernel{avx512()}, ks...)
+		ks = append([]Kernel{avx512()}, ks...)
 	}
 	return ks
 }
-
-func fastest() kernel { return kernels()[0] }
 
 // x/sys/cpu has asked the operating system, too.
 func hasAVX2() bool   { return cpu.X86.HasAVX2 && cpu.X86.HasFMA }
 func hasAVX512() bool { return cpu.X86.HasAVX512F && hasAVX2() }
 
-func avx512() kernel {
-	return kernel{
-		name:    "avx512",
+func avx512() Kernel {
+	return Kernel{
+		Name:    "avx512",
 		panel:   checkedPanel(panelAVX512),
 		product: productAVX512,
 		packed:  packedProductAVX512,
@@ -34,9 +32,9 @@ func avx512() kernel {
 	}
 }
 
-func avx2() kernel {
-	return kernel{
-		name:    "avx2",
+func avx2() Kernel {
+	return Kernel{
+		Name:    "avx2",
 		panel:   checkedPanel(panelAVX2),
 		product: productAVX2,
 		softmax: checkedSoftmax(softmaxAVX2),
@@ -59,9 +57,9 @@ func productAVX512(m, k int, a []float32, lda int, b []float32, ldb int, c []flo
 
 func packedProductAVX512(m, k int, a []float32, lda int, b string, c []float32, ldc int, scale, bias []float32) {
 	if m <= 0 || k <= 0 || lda < 0 || ldc < 0 {
-		panic("minilm: a product of nothing")
+		panic("bert: a product of nothing")
 	}
-	_, _, _ = a[(m-1)*lda+k-1], b[k*panelRow-1], c[(m-1)*ldc+cols-1]
+	_, _, _ = a[(m-1)*lda+k-1], b[k*PanelRow-1], c[(m-1)*ldc+cols-1]
 	_, _ = scale[cols-1], bias[cols-1]
 	const rows = 14
 	for i, tiles := 0, (m+rows-1)/rows; tiles > 0; tiles-- {
@@ -85,7 +83,7 @@ func productAVX2(m, k int, a []float32, lda int, b []float32, ldb int, c []float
 
 func checkProduct(m, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scale, bias []float32) {
 	if m <= 0 || k <= 0 || lda < 0 || ldb < 0 || ldc < 0 {
-		panic("minilm: a product of nothing")
+		panic("bert: a product of nothing")
 	}
 	_, _, _ = a[(m-1)*lda+k-1], b[(k-1)*ldb+cols-1], c[(m-1)*ldc+cols-1]
 	_, _ = scale[cols-1], bias[cols-1]
@@ -93,10 +91,10 @@ func checkProduct(m, k int, a []float32, lda int, b []float32, ldb int, c []floa
 
 func checkedPanel(f func(dst *float32, src string)) func([]float32, string) {
 	return func(dst []float32, src string) {
-		if len(src)%panelRow != 0 || len(src) == 0 {
-			panic("minilm: a panel of no whole rows")
+		if len(src)%PanelRow != 0 || len(src) == 0 {
+			panic("bert: a panel of no whole rows")
 		}
-		_ = dst[len(src)/panelRow*cols-1]
+		_ = dst[len(src)/PanelRow*cols-1]
 		f(&dst[0], src)
 	}
 }
@@ -104,7 +102,7 @@ func checkedPanel(f func(dst *float32, src string)) func([]float32, string) {
 func checkedSoftmax(f func(x *float32, m, n, ld int)) func([]float32, int, int, int) {
 	return func(x []float32, m, n, ld int) {
 		if m <= 0 || n <= 0 || n%cols != 0 || ld < 0 {
-			panic("minilm: softmax of no whole rows")
+			panic("bert: softmax of no whole rows")
 		}
 		_ = x[(m-1)*ld+n-1]
 		f(&x[0], m, n, ld)
@@ -114,7 +112,7 @@ func checkedSoftmax(f func(x *float32, m, n, ld int)) func([]float32, int, int, 
 func checkedGelu(f func(x *float32, n int)) func([]float32) {
 	return func(x []float32) {
 		if len(x) == 0 || len(x)%16 != 0 {
-			panic("minilm: gelu of no whole registers")
+			panic("bert: gelu of no whole registers")
 		}
 		f(&x[0], len(x))
 	}

@@ -1,7 +1,0 @@
-//go:build !amd64
-
-package minilm
-
-func kernels() []kernel { return []kernel{portable()} }
-
-func fastest() kernel { return portable() }

@@ -73,6 +73,10 @@ bench-batch: ## the queue before the encoder: throughput and p99 at 50, 90 and 1
 bench-shapes: build ## the same load on one process, two replicas and nine services; what a hop costs
 	@go test -tags $(TAGS) -run '^$$' -bench Shapes -benchtime 1x -timeout 30m ./test/bench/shapes
 
+bench-search: build ## search beside others: nDCG@10 of words, meaning and both, BM25 at 100,000 passages (DATA=DIR in BEIR's layout), then bench-vector
+	@test/bench/search/run $(DATA)
+	@$(MAKE) --no-print-directory bench-vector
+
 bench-ingest: build ## documents a second, end to end, and without models
 	@go run -tags $(TAGS) ./test/bench/ingest
 	@go test -tags $(TAGS) -run '^$$' -bench Ingest -benchtime 1x ./service/search

@@ -9,8 +9,8 @@ import (
 // evaluations are the subcommands of aran eval: each runs a part of the platform on data of the user's and prints how good it was.
 func evaluations() map[string]func(ctx context.Context, t terminal, args []string) error {
 	return map[string]func(ctx context.Context, t terminal, args []string) error{
-		"search": evalSearch,
 		"embed":  evalEmbed,
+		"search": evalSearch,
 	}
 }
 

@@ -23,7 +23,8 @@ type Config struct {
 	VectorsKey     secret.String `yaml:"vectors_key" doc:"API key of Qdrant or Pinecone, as env:NAME or file:/path"`
 	VectorsPrefix  string        `yaml:"vectors_prefix" doc:"before the names of collections or namespaces there, so that platforms can share a server"`
 	VectorsTimeout time.Duration `yaml:"vectors_timeout" doc:"how long one request to Qdrant or Pinecone may take"`
-	FusionK        int           `yaml:"fusion_k" doc:"k of reciprocal rank fusion: the lower, the more the first places of each list count"`
+	Fusion         string        `yaml:"fusion" doc:"how the lists of words and of meaning become one: scores (each list's scores from 0 to 1, added up), or ranks (reciprocal rank fusion)"`
+	FusionK        int           `yaml:"fusion_k" doc:"k of reciprocal rank fusion, with fusion: ranks: the lower, the more the first places of each list count"`
 	Rerank         bool          `yaml:"rerank" doc:"let the reranker look at the best passages once more, unless a request says otherwise"`
 	RerankDepth    int           `yaml:"rerank_depth" doc:"passages that the reranker looks at"`
 	RerankTimeout  time.Duration `yaml:"rerank_timeout" doc:"how long a search waits for the reranker before it goes without"`
@@ -41,11 +42,17 @@ const (
 	VectorsPinecone = "pinecone"
 )
 
+// How lists are fused.
+const (
+	FusionScores = "scores"
+	FusionRanks  = "ranks"
+)
+
 // Default suits the built-in encoder.
 func Default() Config {
 	return Config{
 		PassageTokens: 240, OverlapTokens: 24, EmbedBatch: 32, EmbedTimeout: 2 * time.Second, RetryAfter: 2 * time.Second,
-		Collections: 256, Vectors: VectorsMemory, FusionK: 20, RerankDepth: 30, RerankTimeout: time.Second, VectorsPrefix: "aran", VectorsTimeout: 5 * time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, GraphFrom: 50_000, LoadedPassages: 1_000_000,
+		Collections: 256, Vectors: VectorsMemory, Fusion: FusionScores, FusionK: 20, RerankDepth: 30, RerankTimeout: time.Second, VectorsPrefix: "aran", VectorsTimeout: 5 * time.Second, LoadedIndexes: 64, LoadedVectors: 400_000, GraphFrom: 50_000, LoadedPassages: 1_000_000,
 	}
 }
 
@@ -74,10 +81,12 @@ func (c Config) Check() error {
 		return fmt.Errorf("search.vectors_prefix is %q: use 1 to 32 lower case letters, digits and dashes, the first one a letter", c.VectorsPrefix)
 	case c.VectorsTimeout < 100*time.Millisecond || c.VectorsTimeout > time.Minute:
 		return fmt.Errorf("search.vectors_timeout is %s: set it between 100ms and 1m", c.VectorsTimeout)
+	case c.Fusion != FusionScores && c.Fusion != FusionRanks:
+		return fmt.Errorf("search.fusion is %q: set it to scores or ranks", c.Fusion)
 	case c.FusionK < 1 || c.FusionK > 1000:
 		return fmt.Errorf("search.fusion_k is %d: set it between 1 and 1000", c.FusionK)
-	case c.RerankDepth < 1 || c.RerankDepth > 200:
-		return fmt.Errorf("search.rerank_depth is %d: set it between 1 and 200", c.RerankDepth)
+	case c.RerankDepth < 1 || c.RerankDepth > 100:
+		return fmt.Errorf("search.rerank_depth is %d: set it between 1 and 100", c.RerankDepth)
 	case c.RerankTimeout < 10*time.Millisecond || c.RerankTimeout > time.Minute:
 		return fmt.Errorf("search.rerank_timeout is %s: set it between 10ms and 1m", c.RerankTimeout)
 	case c.LoadedIndexes < 1 || c.LoadedIndexes > 100_000:

@@ -23,10 +23,10 @@ const codeNotServed = "digest_not_served"
 const indexTimeout = 2 * time.Minute // for a batch of passages
 
 // embedAs asks an encoder. It checks the answer: what is stored of it stays for long.
-func (s *Service) embedAs(ctx context.Context, who encoderOf, texts []string, limit time.Duration) (embedded, error) {
+func (s *Service) embedAs(ctx context.Context, who encoderOf, as inferv1.InputType, texts []string, limit time.Duration) (embedded, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	r, err := s.infer.Embed(ctx, &inferv1.EmbedRequest{Model: who.model, Digest: who.digest, Texts: texts})
+	r, err := s.infer.Embed(ctx, &inferv1.EmbedRequest{Model: who.model, Digest: who.digest, Texts: texts, InputType: as})
 	if err != nil {
 		return embedded{}, err
 	}
@@ -50,7 +50,7 @@ func (s *Service) embedAs(ctx context.Context, who encoderOf, texts []string, li
 // embedQuery embeds a query as the texts of a collection were. It is quick to give up: there are words to go by.
 func (s *Service) embedQuery(ctx context.Context, who encoderOf, text string) (out embedded, err error) {
 	err = s.breaker.Do(ctx, func(ctx context.Context) error {
-		out, err = s.embedAs(ctx, who, []string{text}, s.cfg.EmbedTimeout)
+		out, err = s.embedAs(ctx, who, inferv1.InputType_INPUT_TYPE_QUERY, []string{text}, s.cfg.EmbedTimeout)
 		return err
 	})
 	return out, err

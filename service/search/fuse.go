@@ -10,8 +10,8 @@ func (c Collection) weights(q Query) Weights {
 	return c.Weights
 }
 
-// fuse adds up weight/(k + rank) over the lists (reciprocal rank fusion: Cormack, Clarke & Büttcher 2009). One list alone
-// keeps its own scores. Where documents are fused, the passage of a document stands for it that adds most.
+// fuse adds up each passage's shares in both lists. One list alone keeps its own scores. Where documents are fused, the
+// passage of a document stands for it that adds most.
 func (s *Service) fuse(scopes []scope, documents bool, byWords, byMeaning []ranked) []ranked {
 	switch {
 	case len(byWords) == 0:
@@ -29,8 +29,9 @@ func (s *Service) fuse(scopes []scope, documents bool, byWords, byMeaning []rank
 	}
 	sums := map[place]sum{}
 	add := func(list []ranked, weight func(Weights) float64) {
+		share := s.shares(list)
 		for rank, r := range list {
-			share := weight(scopes[r.collection].weights) / float64(s.cfg.FusionK+rank+1)
+			share := weight(scopes[r.collection].weights) * share(rank)
 			if share == 0 {
 				continue
 			}
@@ -54,6 +55,25 @@ func (s *Service) fuse(scopes []scope, documents bool, byWords, byMeaning []rank
 	}
 	return top(out, len(out))
 }
+
+// shares are what the places of a list add before their weight. By ranks it is 1/(k + rank) (reciprocal rank fusion:
+// Cormack, Clarke & Büttcher 2009). By scores it is where the score stands between the list's last and its first, 0 to 1
+// (convex combination of min-max scores: Bruch, Gai & Ingber 2023): that a passage is far ahead of the next counts then.
+func (s *Service) shares(list []ranked) func(rank int) float64 {
+	if s.cfg.Fusion == FusionRanks {
+		return func(rank int) float64 { return 1 / float64(s.cfg.FusionK+rank+1) }
+	}
+	high, low := list[0].score, list[len(list)-1].score
+	return func(rank int) float64 {
+		if high == low {
+			return 1
+		}
+		return leastShare + (1-leastShare)*(list[rank].score-low)/(high-low)
+	}
+}
+
+// leastShare is what the last of a list has: it was found, after all.
+const leastShare = 1e-3
 
 // perDocument keeps the first n passages of each document.
 func perDocument(list []ranked, n int) []ranked {

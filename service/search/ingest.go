@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	guardv1 "aran/api/gen/aran/guard/v1"
+	inferv1 "aran/api/gen/aran/infer/v1"
 	"aran/platform/auth"
 	"aran/platform/bus"
 	"aran/platform/fault"
@@ -351,7 +352,7 @@ func (w *work) encode(ctx context.Context, texts []string) (own, beside embedded
 		return own, beside, err
 	}
 	as := w.as(ctx)
-	own, err = w.embedAs(as, encoderOf{pin.collection.Model, pin.collection.Encoder}, texts, indexTimeout)
+	own, err = w.embedAs(as, encoderOf{pin.collection.Model, pin.collection.Encoder}, inferv1.InputType_INPUT_TYPE_DOCUMENT, texts, indexTimeout)
 	away := isCode(err, codeNotServed)
 	if err != nil && !away || !away && pin.job.ID == "" {
 		return own, beside, err
@@ -367,7 +368,7 @@ func (w *work) encode(ctx context.Context, texts []string) (own, beside embedded
 		}
 		w.nudge()
 	}
-	other, err := w.embedAs(as, encoderOf{pin.job.Model, pin.job.To}, texts, indexTimeout)
+	other, err := w.embedAs(as, encoderOf{pin.job.Model, pin.job.To}, inferv1.InputType_INPUT_TYPE_DOCUMENT, texts, indexTimeout)
 	if away {
 		return other, embedded{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 
+	inferv1 "aran/api/gen/aran/infer/v1"
 	"aran/platform/fault"
 	"aran/service/search/words"
 )
@@ -38,13 +39,15 @@ func (s *Service) pick(ctx context.Context, scopes []scope, sights []sight, q Qu
 		}
 		best = best[n:]
 		if rerank {
-			// What stands below the depth stays below.
 			res.Reranked = s.rerank(ctx, q.Text, hits)
 			rerank = false
 		}
 		for _, h := range hits {
 			if len(res.Hits) == q.Limit {
 				break
+			}
+			if n := len(res.Hits); res.Reranked && n > 0 {
+				h.Score = min(h.Score, res.Hits[n-1].Score) // of a later batch
 			}
 			if q.Distinct {
 				k := sketchOf(h.Text)
@@ -103,9 +106,20 @@ func (l loaded) mark(h *Hit, sights []sight, query string) {
 	h.Highlights, h.Sentence = m.highlights, Span{h.Start + m.sentence.Start, h.Start + m.sentence.End}
 }
 
-// rerank orders hits by the reranker's scores, and reports whether it could: without it they stay as they are.
-func (s *Service) rerank(ctx context.Context, query string, hits []loaded) bool {
-	if s.reranker == nil || len(hits) == 0 {
+// askReranker is a Reranker that asks infer for its default head.
+func (s *Service) askReranker(ctx context.Context, query string, passages []string) ([]float64, error) {
+	r, err := s.infer.Rerank(ctx, &inferv1.RerankRequest{Query: query, Documents: passages})
+	return r.GetScores(), err
+}
+
+// belowRerank is how far a hit that the reranker did not look at scores below the one before it.
+const belowRerank = 1e-6
+
+// rerank orders the first hits by the reranker's scores, and reports whether it could: without it they stay as they are.
+// What stands below the depth stays below.
+func (s *Service) rerank(ctx context.Context, query string, all []loaded) bool {
+	hits := all[:min(len(all), s.cfg.RerankDepth)]
+	if len(hits) == 0 {
 		return false
 	}
 	texts := make([]string, len(hits))
@@ -141,5 +155,8 @@ func (s *Service) rerank(ctx context.Context, query string, hits []loaded) bool 
 		}
 		return 0
 	})
+	for i := len(hits); i < len(all); i++ {
+		all[i].Score = all[i-1].Score - belowRerank
+	}
 	return true
 }

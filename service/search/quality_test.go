@@ -181,9 +181,15 @@ func TestFilterRefusals(t *testing.T) {
 	ann := person("acme", "user:ann")
 	w.collection(ann, "docs")
 	for _, filter := range []any{
-		map[string]any{"a": map[string]any{}}, map[string]any{"a": map[string]any{"near": 1}}, map[string]any{"a": map[string]any{"gt": "soon"}},
-		map[string]any{"a": map[string]any{"gt": 1, "lt": "2026-01-01"}}, map[string]any{"a": map[string]any{"in": []any{}}}, map[string]any{"a": []any{1}}, map[string]any{"a": nil},
-		map[string]any{"a": map[string]any{"in": []any{map[string]any{}}}}, map[string]any{"a": map[string]any{"exists": "yes"}},
+		map[string]any{"a": map[string]any{}},
+		map[string]any{"a": map[string]any{"near": 1}},
+		map[string]any{"a": map[string]any{"gt": "soon"}},
+		map[string]any{"a": map[string]any{"gt": 1, "lt": "2026-01-01"}},
+		map[string]any{"a": map[string]any{"in": []any{}}},
+		map[string]any{"a": []any{1}},
+		map[string]any{"a": nil},
+		map[string]any{"a": map[string]any{"in": []any{map[string]any{}}}},
+		map[string]any{"a": map[string]any{"exists": "yes"}},
 	} {
 		if a := w.call(ann, "POST", "/api/v1/collections/docs/search", map[string]any{"query": "x", "filter": filter}); a.Status != 400 && a.Status != 422 {
 			t.Errorf("%v: %d %s", filter, a.Status, a.Body)

@@ -94,7 +94,7 @@ func (s *Service) active(ctx context.Context, model string) (string, error) {
 		f := invalid("model", "names no model that embeds; GET /api/v1/models lists them")
 		return "", f
 	}
-	e, err := s.embedAs(ctx, encoderOf{}, []string{"a"}, activeTimeout) // who `default` is, infer knows
+	e, err := s.embedAs(ctx, encoderOf{}, inferv1.InputType_INPUT_TYPE_DOCUMENT, []string{"a"}, activeTimeout) // who `default` is, infer knows
 	if err != nil {
 		return "", err
 	}
@@ -285,7 +285,7 @@ func (s *Service) makeBatch(ctx context.Context, in reembedding, at place) (made
 		return out, nil
 	}
 	as := auth.WithGrant(ctx, auth.Grant{Tenant: j.tenant, Subject: j.subject, Scopes: j.scopes})
-	e, err := s.embedAs(as, encoderOf{j.Model, j.To}, batch.texts, indexTimeout)
+	e, err := s.embedAs(as, encoderOf{j.Model, j.To}, inferv1.InputType_INPUT_TYPE_DOCUMENT, batch.texts, indexTimeout)
 	if err != nil {
 		return made{}, err
 	}

@@ -138,7 +138,7 @@ type Deps struct {
 	Infer  inferv1connect.InferServiceClient
 	Count  func(string) int
 	Dir    string   // where this replica may keep what it can make again; empty: nowhere
-	Rerank Reranker // nil: there is none
+	Rerank Reranker // nil: infer's
 	// Cache is a directory of this service's own, where compiled code of the PDF engine is kept; empty: in memory.
 	Cache string
 	Packs [][]byte // collections that come with the program, as Pack.Encode made them
@@ -200,6 +200,9 @@ func New(cfg Config, d Deps) (*Service, error) {
 	var err error
 	if s.hosted, err = openHost(s.db, cfg, d.Log); err != nil {
 		return nil, err
+	}
+	if s.reranker == nil {
+		s.reranker = s.askReranker
 	}
 	if err := s.measure(); err != nil {
 		return nil, fmt.Errorf("search: %w", err)

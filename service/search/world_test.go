@@ -310,6 +310,14 @@ func (direct) Generate(context.Context, *inferv1.GenerateRequest) (*connect.Serv
 	return nil, errors.New("not here")
 }
 
+func (direct) Rerank(context.Context, *inferv1.RerankRequest) (*inferv1.RerankResponse, error) {
+	return nil, errors.New("not here")
+}
+
+func (direct) Classify(context.Context, *inferv1.ClassifyRequest) (*inferv1.ClassifyResponse, error) {
+	return nil, errors.New("not here")
+}
+
 func (direct) ListModels(context.Context, *inferv1.ListModelsRequest) (*inferv1.ListModelsResponse, error) {
 	return nil, errors.New("not here")
 }

@@ -151,7 +151,7 @@ func rangeOf(name string, m *searchv1.Range) (*Range, error) {
 }
 
 // matchBody is what a filter wants of one name: a value, or an object of tests that must all hold.
-type matchBody struct {
+type matchBody struct { //nolint:recvcheck // a schema is asked of the value
 	tests []*searchv1.Condition // without names
 	err   error
 }
@@ -184,7 +184,7 @@ func (m *matchBody) UnmarshalJSON(b []byte) error {
 	for _, op := range slices.Sorted(maps.Keys(tests)) {
 		if err := m.test(op, tests[op], edges); err != nil {
 			m.err = fmt.Errorf("%s: %w", op, err)
-			return nil
+			return nil //nolint:nilerr // it is kept
 		}
 	}
 	if edges.Gt != nil || edges.Gte != nil || edges.Lt != nil || edges.Lte != nil {

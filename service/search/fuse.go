@@ -12,7 +12,7 @@ func (c Collection) weights(q Query) Weights {
 
 // fuse adds up each passage's shares in both lists. One list alone keeps its own scores. Where documents are fused, the
 // passage of a document stands for it that adds most.
-func (s *Service) fuse(scopes []scope, documents bool, byWords, byMeaning []ranked) []ranked {
+func (s *Service) fuse(scopes []scope, documents bool, byWords, byMeaning []ranked) []ranked { //nolint:revive // what is fused, not how
 	switch {
 	case len(byWords) == 0:
 		return byMeaning

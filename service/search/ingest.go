@@ -411,9 +411,9 @@ func makePart(c Collection, language, title, text string, first int, ps []chunk.
 			l.passages++
 		}
 		out.terms += int64(o.Length)
-		p := ps[i]
+		p := ps[i] //nolint:gosec // a forward list has an entry for each
 		out.passages = append(out.passages, passage{p.Start, p.End, text[p.Start:p.End]})
-		out.vectors = pack(out.vectors, vectors[i])
+		out.vectors = pack(out.vectors, vectors[i]) //nolint:gosec // one for each
 	}
 	for i, l := range lists {
 		out.postings = append(out.postings, termPostings{f.IDs[i], l.passages, l.packed})

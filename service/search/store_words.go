@@ -18,7 +18,7 @@ const (
 		ON CONFLICT (edition, part) DO UPDATE SET passages = excluded.passages, format = excluded.format, packed = excluded.packed`
 	liveEdition   = `SELECT e.title, e.content_type, e.text FROM search_edition e WHERE e.id = $1 AND e.collection = $2`
 	wordedParts   = `SELECT part, passages FROM search_vector WHERE edition = $1 ORDER BY part`
-	passagePlaces = `SELECT ordinal, start_at, end_at FROM search_passage WHERE edition = $1 ORDER BY ordinal`
+	cutPlaces     = `SELECT ordinal, start_at, end_at FROM search_passage WHERE edition = $1 ORDER BY ordinal`
 	collectionKey = `SELECT tenant, name, language FROM search_collection WHERE id = $1`
 	// Collections that hold texts whose terms are not stored, and some of those texts.
 	unworded = `SELECT d.collection, d.edition FROM search_document d WHERE d.edition > $1
@@ -106,7 +106,7 @@ func (d db) cutText(ctx context.Context, collection, edition int64) (c cutText, 
 	if err := rows.Err(); err != nil {
 		return c, false, err
 	}
-	cuts, err := d.Query(ctx, passagePlaces, edition)
+	cuts, err := d.Query(ctx, cutPlaces, edition)
 	if err != nil {
 		return c, false, err
 	}

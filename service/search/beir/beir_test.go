@@ -1,6 +1,7 @@
 package beir_test
 
 import (
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -43,9 +44,7 @@ func TestOpenTakesFoldersAsTheyAre(t *testing.T) {
 		"another name, once": {"qrels/dev.tsv": "q1\ta b/ü\t2\nq1\t7\t0\n"},
 	} {
 		files := map[string]string{"corpus.jsonl": corpus, "queries.jsonl": queries}
-		for k, v := range qrels {
-			files[k] = v
-		}
+		maps.Copy(files, qrels)
 		d, err := beir.Open(folder(t, files))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -71,9 +70,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 		"no columns":     {"qrels.tsv", "q1\t7\t1\nq1\n", "columns"},
 	} {
 		files := map[string]string{}
-		for k, v := range good {
-			files[k] = v
-		}
+		maps.Copy(files, good)
 		files[c.file] = c.text
 		if _, err := beir.Open(folder(t, files)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)

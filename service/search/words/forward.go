@@ -88,7 +88,7 @@ func Unpack(b []byte) (f Forward, err error) {
 			return 0
 		}
 		b = b[n:]
-		return int(u) //nolint:gosec // below 2^31
+		return int(u)
 	}
 	n := next()
 	if err != nil || len(b)/8 < n {

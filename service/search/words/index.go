@@ -91,7 +91,7 @@ func (x *Index) compact() {
 	fresh := make([]uint32, len(x.ids))
 	n := uint32(0)
 	for slot := range x.ids {
-		if x.isDead(uint32(slot)) { //nolint:gosec // below maxSlots
+		if x.isDead(uint32(slot)) {
 			continue
 		}
 		fresh[slot] = n
@@ -284,12 +284,12 @@ func better(a, b Found) int {
 	return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.ID, b.ID))
 }
 
-type worstFirst []Found
+type worstFirst []Found //nolint:recvcheck // as container/heap wants it
 
 func (h worstFirst) Len() int           { return len(h) }
 func (h worstFirst) Less(i, j int) bool { return better(h[i], h[j]) > 0 }
 func (h worstFirst) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *worstFirst) Push(v any)        { *h = append(*h, v.(Found)) } //nolint:errcheck,forcetypeassert // only Found is pushed
+func (h *worstFirst) Push(v any)        { *h = append(*h, v.(Found)) } //nolint:forcetypeassert // only Found is pushed
 func (h *worstFirst) Pop() any {
 	old := *h
 	last := old[len(old)-1]

@@ -27,7 +27,7 @@ func forward(passages ...string) words.Forward {
 	var counts []map[string]int
 	for _, p := range passages {
 		m := map[string]int{}
-		for _, t := range strings.Fields(p) {
+		for t := range strings.FieldsSeq(p) {
 			m[t]++
 		}
 		counts = append(counts, m)

@@ -32,7 +32,7 @@ import (
 const English = "en"
 
 // stemmers are the Snowball algorithms (Porter 2001, snowballstem.org/algorithms), by ISO 639-1. Tamil has our own.
-var stemmers = map[string]func(*snowballstem.Env) bool{
+var stemmers = map[string]func(*snowballstem.Env) bool{ //nolint:gochecknoglobals // never changed
 	"ar": arabic.Stem, "da": danish.Stem, "de": german.Stem, English: english.Stem, "es": spanish.Stem, "fi": finnish.Stem,
 	"fr": french.Stem, "hu": hungarian.Stem, "it": italian.Stem, "nl": dutch.Stem, "no": norwegian.Stem, "pt": portuguese.Stem,
 	"ro": romanian.Stem, "ru": russian.Stem, "sv": swedish.Stem, Tamil: nil, "tr": turkish.Stem,
@@ -58,7 +58,7 @@ type analyzer struct {
 	envs     sync.Pool                    // of *snowballstem.Env
 }
 
-var analyzers = sync.OnceValue(func() map[string]*analyzer {
+var analyzers = sync.OnceValue(func() map[string]*analyzer { //nolint:gochecknoglobals // read once, never changed
 	out := map[string]*analyzer{}
 	for language, stem := range stemmers {
 		a := &analyzer{language: language, stop: map[string]bool{}, stem: stem}

@@ -32,6 +32,7 @@ func TestOnPgvector(t *testing.T) {
 		TestLifeGoesOnAfterRestart, TestIdempotencyKey, TestUploadFile, TestLines,
 		TestReplicaCatchesUpBeforeItSearches, TestHandbookIsThereForEveryTenant, TestAccessListsOfAPublicCollectionOpenNothingToOtherTenants,
 		TestNoCollectionsNamedMeansAllReadable, TestPackIsReplacedByANewOne, TestPackOfAnotherEncoderGoesByWords, TestKilledAtRandom,
+		TestVersionsStayReadable,
 		searchIsTheSameEverywhere, vectorsMoveBetweenMemoryAndPgvector, editionsSwapWithoutAGap, refusedWithoutTheExtension,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()).Name()

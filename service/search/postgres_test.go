@@ -33,6 +33,7 @@ func TestOnPgvector(t *testing.T) {
 		TestReplicaCatchesUpBeforeItSearches, TestHandbookIsThereForEveryTenant, TestAccessListsOfAPublicCollectionOpenNothingToOtherTenants,
 		TestNoCollectionsNamedMeansAllReadable, TestPackIsReplacedByANewOne, TestPackOfAnotherEncoderGoesByWords, TestKilledAtRandom,
 		TestPerDocumentAndDistinct, TestTypedFilter, TestHitSaysWhereItAnswers, TestTamilIsFoundByItsStems, TestFiftyTenantsLeaveNoTrace,
+		TestVersionsStayReadable,
 		searchIsTheSameEverywhere, vectorsMoveBetweenMemoryAndPgvector, editionsSwapWithoutAGap, refusedWithoutTheExtension,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()).Name()

@@ -199,8 +199,10 @@ func TestCallerWhoLeavesFreesTheModel(t *testing.T) {
 func TestUnderItsSupervisor(t *testing.T) {
 	o := pack(t)
 	c := child.New(child.Options{
-		Name: "smollm2", Program: os.Args[0], Threads: 1, Context: 2048, Queue: 1, Memory: int64(infer.Default().MemoryMB) << 20, Nice: 10, Log: o.Log,
-		Pack: func(context.Context) (child.Pack, error) { return child.Pack{Model: o.Model, Lib: o.Lib}, nil },
+		Name: "smollm2", Program: os.Args[0], Memory: int64(infer.Default().MemoryMB) << 20, Nice: 10, Log: o.Log,
+		Pack: func(context.Context) (child.Pack, error) {
+			return child.Pack{Args: []string{"--lib", o.Lib, "--model", o.Model, "--threads", "1", "--ctx", "2048", "--queue", "1"}}, nil
+		},
 	})
 	c.Start(t.Context())
 	lease, err := c.Acquire(t.Context())

@@ -59,7 +59,9 @@ func ownerScopes() []string {
 }
 
 // knownScopes is what a key may be made with.
-func knownScopes() []string { return append(ownerScopes(), auth.ScopeOperate, auth.ScopeModelsWrite, auth.ScopeAll) }
+func knownScopes() []string {
+	return append(ownerScopes(), auth.ScopeOperate, auth.ScopeModelsWrite, auth.ScopeAll)
+}
 
 // Deps is what the service stands on.
 type Deps struct {

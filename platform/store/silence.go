@@ -11,7 +11,7 @@ import (
 // silence is how long a read waits for the first word of a server that is another process. One that was stopped or lies
 // behind a network that swallows everything keeps its connections open and says nothing. statement_timeout can't help
 // there: the server enforces it. A variable for tests.
-var silence = 10 * time.Second
+var silence = 10 * time.Second //nolint:gochecknoglobals // see above
 
 var errSilent = errors.New("the database server said nothing")
 

@@ -57,7 +57,11 @@ func grounded(r *llm.Request, sources []source, m marks, limit int, template str
 		" Behind each statement that rests on a source write the source's number in brackets, like [1]." +
 		" When the sources do not hold the answer, say so and do not guess." +
 		" Answer in the language of the question." + secrecy(m)
-	used, block := passages(sources, limit, template == templateGrounded)
+	mark := source.provenance
+	if template == templateUnmarked {
+		mark = unmarked
+	}
+	used, block := passages(sources, limit, mark)
 	place(r, llm.Part{Kind: llm.Text, Text: m.fence + "\n" + block + m.fence})
 	return used
 }
@@ -90,18 +94,17 @@ func (s source) provenance() string {
 
 const longestOrigin = 200 // bytes
 
+func unmarked(source) string { return "" }
+
 // passages writes sources down until the limit is reached; the first one is shortened rather than left out.
-func passages(sources []source, limit int, marked bool) (used []source, text string) {
+func passages(sources []source, limit int, mark func(source) string) (used []source, text string) {
 	var b strings.Builder
 	for i, s := range sources {
 		entry := "[" + strconv.Itoa(i+1) + "]"
 		if s.title != "" {
 			entry += " " + oneLine(s.title)
 		}
-		if marked {
-			entry += s.provenance()
-		}
-		entry += "\n" + unnumbered(s.text) + "\n\n"
+		entry += mark(s) + "\n" + unnumbered(s.text) + "\n\n"
 		if b.Len()+len(entry) > limit {
 			if i > 0 {
 				break
@@ -187,7 +190,7 @@ func small(r *llm.Request, sources []source, asked string, maxTokens int) (out l
 	}
 	if len(sources) > 0 {
 		asked = clip(asked, room/4)
-		used, block := passages(sources, min(smallPassages, room-len(asked)), false)
+		used, block := passages(sources, min(smallPassages, room-len(asked)), unmarked)
 		text := "Context:\n" + block + smallQuestion + " " + asked + "\nAnswer:"
 		out.Stop = append(slices.Clone(r.Stop), "\n"+smallQuestion)
 		out.Messages = []llm.Message{{Role: llm.User, Parts: []llm.Part{{Kind: llm.Text, Text: text}}}}

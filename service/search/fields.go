@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -45,9 +46,7 @@ func checkFields(list []Field) error {
 // All that is wrong is named at once.
 func conform(fields []Field, metadata map[string]string) (map[string]string, error) {
 	out := make(map[string]string, len(metadata))
-	for k, v := range metadata {
-		out[k] = v
-	}
+	maps.Copy(out, metadata)
 	var wrong []fault.Field
 	for _, f := range fields {
 		v, there := metadata[f.Name]

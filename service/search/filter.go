@@ -176,7 +176,7 @@ func (matchBody) Schema(huma.Registry) *huma.Schema {
 // UnmarshalJSON reads a value or an object of tests. What is wrong is kept for an answer that names the field.
 func (m *matchBody) UnmarshalJSON(b []byte) error {
 	var tests map[string]json.RawMessage
-	if json.Unmarshal(b, &tests) != nil || tests == nil {
+	if object := json.Unmarshal(b, &tests) == nil && tests != nil; !object {
 		m.tests, m.err = equals([]json.RawMessage{b}, false)
 		return nil
 	}
@@ -184,13 +184,13 @@ func (m *matchBody) UnmarshalJSON(b []byte) error {
 	for _, op := range slices.Sorted(maps.Keys(tests)) {
 		if err := m.test(op, tests[op], edges); err != nil {
 			m.err = fmt.Errorf("%s: %w", op, err)
-			return nil //nolint:nilerr // it is kept
+			break
 		}
 	}
 	if edges.Gt != nil || edges.Gte != nil || edges.Lt != nil || edges.Lte != nil {
 		m.tests = append(m.tests, &searchv1.Condition{Test: &searchv1.Condition_Range{Range: edges}})
 	}
-	if len(m.tests) == 0 {
+	if len(m.tests) == 0 && m.err == nil {
 		m.err = errors.New("is an object without a test")
 	}
 	return nil

@@ -211,7 +211,7 @@ type createCollectionIn struct {
 		Fields      []fieldBody `json:"fields,omitempty" maxItems:"64" doc:"metadata whose values have a type"`
 		Language    string      `json:"language,omitempty" doc:"of its texts: an ISO 639 code, or auto" example:"en"`
 		Model       string      `json:"model,omitempty" doc:"what embeds its texts; the default encoder unless said otherwise"`
-		Weights     weightsBody `json:"weights,omitempty" doc:"how much words and meaning count where they are fused; 1 unless said otherwise"`
+		Weights     weightsBody `json:"weights,omitzero" doc:"how much words and meaning count where they are fused; 1 unless said otherwise"`
 		Duplicates  string      `json:"duplicates,omitempty" enum:"keep,skip,refuse" doc:"what becomes of a text that is there already under another id; keep unless said otherwise"`
 		Versions    *int32      `json:"versions,omitempty" minimum:"1" maximum:"100" doc:"of a document that stay readable, the latest among them; 10 unless said otherwise"`
 	}
@@ -286,7 +286,7 @@ type changeCollectionIn struct {
 		Fields      *[]fieldBody `json:"fields,omitempty" maxItems:"64" doc:"the whole list; it holds for documents from now on, and what is there must fit it"`
 		Language    *string      `json:"language,omitempty" doc:"only while there are no documents"`
 		Model       *string      `json:"model,omitempty" doc:"another one begins a re-embedding; the one it has ends one that is in work"`
-		Weights     weightsBody  `json:"weights,omitempty"`
+		Weights     weightsBody  `json:"weights,omitzero"`
 		Duplicates  *string      `json:"duplicates,omitempty" enum:"keep,skip,refuse"`
 		Versions    *int32       `json:"versions,omitempty" minimum:"1" maximum:"100"`
 	}
@@ -467,7 +467,7 @@ type searchIn struct {
 		Weights *struct {
 			Words   float64 `json:"words" minimum:"0" maximum:"100"`
 			Meaning float64 `json:"meaning" minimum:"0" maximum:"100"`
-		} `json:"weights,omitempty" doc:"how much each list counts in hybrid searches; as the collection says unless said otherwise"`
+		} `json:"weights,omitzero" doc:"how much each list counts in hybrid searches; as the collection says unless said otherwise"`
 		Rerank      *bool `json:"rerank,omitempty" doc:"let the reranker look at the best passages once more; as the settings say unless said otherwise"`
 		Distinct    bool  `json:"distinct,omitempty" doc:"leave out passages that say what a better one says"`
 		PerDocument int32 `json:"per_document,omitempty" minimum:"0" maximum:"100" doc:"most passages of one document; 0: as many as rank"`

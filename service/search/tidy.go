@@ -32,7 +32,7 @@ func (s *Service) erase(ctx context.Context, collection int64) error {
 	}
 	if err := s.sweep(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // tidy goes on with it
+			return nil // tidy goes on with it
 		}
 		return err
 	}

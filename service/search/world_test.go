@@ -74,7 +74,7 @@ func (e *encoder) Embed(ctx context.Context, r *inferv1.EmbedRequest) (*inferv1.
 		if !e.slow.Load() {
 			break
 		}
-		time.Sleep(time.Millisecond) // the work of a slow machine
+		<-time.After(time.Millisecond) // the work of a slow machine
 	}
 	id := auth.From(ctx)
 	e.mu.Lock()

@@ -128,7 +128,11 @@ func (b *Batcher[I, O]) enter(ctx context.Context, j *job[I, O]) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	idle := b.running < b.o.AtOnce
-	if err := b.line.admit(ctx, &b.o, j.call, idle); err != nil {
+	add := b.line.wait
+	if idle {
+		add = b.line.admit
+	}
+	if err := add(ctx, &b.o, j.call); err != nil {
 		return err
 	}
 	b.jobs[j.call] = j

@@ -33,7 +33,7 @@ func (g *Gate) Enter(ctx context.Context, tenant string) (leave func(), err erro
 		g.mu.Unlock()
 		return g.leaver(), nil
 	}
-	err = g.line.admit(ctx, &g.o, c, false)
+	err = g.line.wait(ctx, &g.o, c)
 	g.mu.Unlock()
 	if err != nil {
 		return nil, err

@@ -203,11 +203,16 @@ func (l *line) learn(cost int, took time.Duration) {
 	l.rate += (r - l.rate) / 8
 }
 
-// admit adds a call, or says why not. It does not wait when somebody is idle.
-func (l *line) admit(ctx context.Context, o *Options, c *call, idle bool) error {
-	if !idle && l.calls >= o.Calls && !l.room(c.tenant, o.Calls) {
+// wait adds a call that has to wait, or says why it can't.
+func (l *line) wait(ctx context.Context, o *Options, c *call) error {
+	if l.calls >= o.Calls && !l.room(c.tenant, o.Calls) {
 		return o.refuse(ctx, ReasonFull, l.estimate(c.tenant, c.left, o.AtOnce))
 	}
+	return l.admit(ctx, o, c)
+}
+
+// admit adds a call that can be done in time.
+func (l *line) admit(ctx context.Context, o *Options, c *call) error {
 	need := l.estimate(c.tenant, c.left, o.AtOnce)
 	if deadline, ok := ctx.Deadline(); ok && need > time.Until(deadline) {
 		return o.refuse(ctx, ReasonLate, need)
@@ -219,11 +224,11 @@ func (l *line) admit(ctx context.Context, o *Options, c *call, idle bool) error 
 // byStart is a heap of calls.
 type byStart []*call
 
-func (h byStart) Len() int           { return len(h) }
-func (h byStart) Less(i, j int) bool { return cmp.Less(h[i].start, h[j].start) }
-func (h byStart) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+func (h *byStart) Len() int           { return len(*h) }
+func (h *byStart) Less(i, j int) bool { return cmp.Less((*h)[i].start, (*h)[j].start) }
+func (h *byStart) Swap(i, j int) {
+	(*h)[i], (*h)[j] = (*h)[j], (*h)[i]
+	(*h)[i].place, (*h)[j].place = i, j
 }
 
 // Push implements heap.Interface.
@@ -246,11 +251,11 @@ func (h *byStart) Pop() any {
 // sharesByStart is a heap of tenants.
 type sharesByStart []*share
 
-func (h sharesByStart) Len() int           { return len(h) }
-func (h sharesByStart) Less(i, j int) bool { return cmp.Less(h[i].start, h[j].start) }
-func (h sharesByStart) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+func (h *sharesByStart) Len() int           { return len(*h) }
+func (h *sharesByStart) Less(i, j int) bool { return cmp.Less((*h)[i].start, (*h)[j].start) }
+func (h *sharesByStart) Swap(i, j int) {
+	(*h)[i], (*h)[j] = (*h)[j], (*h)[i]
+	(*h)[i].place, (*h)[j].place = i, j
 }
 
 // Push implements heap.Interface.

@@ -113,7 +113,7 @@ func TestShortQuestionDoesNotWaitForDocuments(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			time.Sleep(150 * time.Millisecond)
+			<-time.After(150 * time.Millisecond)
 			began := time.Now()
 			if _, err := b.Do(t.Context(), tenant, []string{"why"}); err != nil {
 				t.Fatal(err)
@@ -326,7 +326,7 @@ func TestGate(t *testing.T) {
 				mu.Lock()
 				order = append(order, tenant)
 				mu.Unlock()
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 				leave()
 			})
 			synctest.Wait()
@@ -369,7 +369,7 @@ func TestGate(t *testing.T) {
 
 // Whatever is pushed, taken and removed: sums are right, and every part comes once.
 func TestLineAddsUp(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	r := rand.New(rand.NewPCG(1, 2))
 	l := newLine()
 	var there []*call
 	pushed, popped, removed := 0, 0, 0

@@ -18,6 +18,7 @@ func TestOnPostgreSQL(t *testing.T) {
 	server := pgtest.Start(t)
 	for name, check := range map[string]func(*testing.T, string){
 		"steps run once, in order":                           stepsRunOnceInOrder,
+		"a step reads as the database does":                  stepReadsAsTheDatabase,
 		"compensation":                                       compensation,
 		"a part that is away is tried again":                 aPartThatIsAwayIsTriedAgain,
 		"a stop is no failure":                               aStopIsNoFailure,

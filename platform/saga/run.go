@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,24 +71,53 @@ func (h handle) Exec(ctx context.Context, query string, args ...any) (int64, err
 }
 
 func (h handle) Query(ctx context.Context, query string, args ...any) (store.Rows, error) {
-	return rowsOf(h.tx.Query(ctx, query, args...))
-}
-
-func rowsOf(rows interface {
-	Next() bool
-	Scan(dest ...any) error
-	Err() error
-	Close() error
-}, err error,
-) (store.Rows, error) {
+	r, err := h.tx.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
-	return rows, nil
+	return rows{r}, nil
 }
 
 func (h handle) QueryRow(ctx context.Context, query string, args ...any) store.Row {
-	return h.tx.QueryRow(ctx, query, args...)
+	return row{h.tx.QueryRow(ctx, query, args...)}
+}
+
+// rows and row read what DB reads too. On PostgreSQL the engine's transaction is the driver's own, which does not turn
+// numbers into truth values as database/sql does.
+type rows struct{ store.Rows }
+
+// Scan implements store.Rows.
+func (r rows) Scan(dest ...any) error { return r.Rows.Scan(lenient(dest)...) }
+
+type row struct{ store.Row }
+
+// Scan implements store.Row.
+func (r row) Scan(dest ...any) error { return r.Row.Scan(lenient(dest)...) }
+
+// lenient has truth values read by the rules of database/sql.
+func lenient(dest []any) []any {
+	out := slices.Clone(dest)
+	for i, d := range out {
+		if b, ok := d.(*bool); ok {
+			out[i] = truth{b}
+		}
+	}
+	return out
+}
+
+type truth struct{ into *bool }
+
+// Scan implements sql.Scanner.
+func (t truth) Scan(src any) error {
+	var b sql.NullBool
+	if err := b.Scan(src); err != nil {
+		return err
+	}
+	if !b.Valid {
+		return errors.New("NULL is no truth value")
+	}
+	*t.into = b.Bool
+	return nil
 }
 
 // Do is a step outside the database: at least once; its result is stored as JSON (no content: ids, digests, counts), so that a resumed run does not repeat it.

@@ -108,6 +108,70 @@ func await(t *testing.T, e *saga.Engine, run string, want saga.State) {
 	}
 }
 
+func TestStepReadsAsTheDatabase(t *testing.T) {
+	stepReadsAsTheDatabase(t, filepath.Join(t.TempDir(), "probe.db"))
+}
+
+// One function reads rows inside of steps and outside: numbers as truth values, too.
+func stepReadsAsTheDatabase(t *testing.T, at string) {
+	db, e := open(t, at)
+	defer stop(t, db, e)
+	const one, many, none = `SELECT COUNT(*) FROM probe_effect WHERE run = $1`, `SELECT sequence, sequence, name FROM probe_effect ORDER BY sequence`, `SELECT MAX(sequence) FROM probe_effect WHERE run = $1`
+	look := func(ctx context.Context, q store.Querier) error {
+		var yes, no, null bool
+		if err := errors.Join(q.QueryRow(ctx, one, "r").Scan(&yes), q.QueryRow(ctx, one, "another").Scan(&no)); err != nil {
+			return err
+		}
+		rows, err := q.Query(ctx, many)
+		if err != nil {
+			return err
+		}
+		defer rows.Close() //nolint:errcheck // read only
+		var again bool
+		var sequence int64
+		var name string
+		for rows.Next() {
+			if err := rows.Scan(&again, &sequence, &name); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		if !yes || no || !again || sequence != 1 || name != "a" {
+			return fmt.Errorf("read %v, %v, %v, %d, %q", yes, no, again, sequence, name)
+		}
+		if err := q.QueryRow(ctx, none, "another").Scan(&null); err == nil {
+			return errors.New("NULL was read as a truth value")
+		}
+		return nil
+	}
+	inside := make(chan error, 1)
+	s := saga.Define(e, "look", func(r *saga.Run, _ string) error {
+		if err := effect(r, "a"); err != nil {
+			return err
+		}
+		return r.Tx("look", func(ctx context.Context, tx *store.Tx) error {
+			select {
+			case inside <- look(ctx, tx):
+			default: // the step may run again
+			}
+			return nil
+		})
+	})
+	launch(t, e)
+	if err := s.Start(t.Context(), "r", ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, e, "r", saga.Done)
+	if err := <-inside; err != nil {
+		t.Errorf("in a step: %v", err)
+	}
+	if err := look(t.Context(), db); err != nil {
+		t.Errorf("outside: %v", err)
+	}
+}
+
 func TestStepsRunOnceInOrder(t *testing.T) {
 	stepsRunOnceInOrder(t, filepath.Join(t.TempDir(), "probe.db"))
 }

@@ -33,7 +33,8 @@ func TestOnPgvector(t *testing.T) {
 		TestReplicaCatchesUpBeforeItSearches, TestHandbookIsThereForEveryTenant, TestAccessListsOfAPublicCollectionOpenNothingToOtherTenants,
 		TestNoCollectionsNamedMeansAllReadable, TestPackIsReplacedByANewOne, TestPackOfAnotherEncoderGoesByWords, TestKilledAtRandom,
 		TestPerDocumentAndDistinct, TestTypedFilter, TestHitSaysWhereItAnswers, TestTamilIsFoundByItsStems, TestFiftyTenantsLeaveNoTrace,
-		TestVersionsStayReadable,
+		TestVersionsStayReadable, TestAnotherModelTakesOverWithoutAGap, TestANewVersionOfTheModelTakesOverByItself,
+		TestAVersionThatIsGoneTakesOverToo, TestReembeddingIsCancelled,
 		searchIsTheSameEverywhere, vectorsMoveBetweenMemoryAndPgvector, editionsSwapWithoutAGap, refusedWithoutTheExtension,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(fn).Pointer()).Name()

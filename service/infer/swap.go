@@ -46,14 +46,14 @@ const (
 func (m *served) drive(ctx context.Context) {
 	wait := time.NewTimer(m.s.firstLook)
 	defer wait.Stop()
-	for first := true; ; first = false {
+	for {
 		select {
 		case <-wait.C:
 		case <-m.kick:
 		case <-ctx.Done():
 			return
 		}
-		m.tend(ctx, first)
+		m.tend(ctx)
 		pause, err := m.reconcile(ctx)
 		if err != nil && ctx.Err() == nil {
 			m.s.d.Log.LogAttrs(ctx, slog.LevelWarn, "versions of a model could not be compared", slog.String("model", m.name), slog.String("error", err.Error()))
@@ -63,7 +63,7 @@ func (m *served) drive(ctx context.Context) {
 }
 
 // tend records that a model is missing, and loads one that is there.
-func (m *served) tend(ctx context.Context, first bool) {
+func (m *served) tend(ctx context.Context) {
 	v := m.current()
 	if v.child == nil {
 		m.s.note(ctx, v.event(v.status()))
@@ -79,7 +79,7 @@ func (m *served) tend(ctx context.Context, first bool) {
 	switch {
 	case !there && (status == child.Waiting || status == child.Missing):
 		m.s.note(ctx, v.event(Missing))
-	case there && (status == child.Missing || first && preload && status == child.Waiting):
+	case there && (status == child.Missing || preload && status == child.Waiting):
 		v.child.Wake()
 	}
 }

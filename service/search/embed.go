@@ -6,6 +6,7 @@ import (
 
 	inferv1 "aran/api/gen/aran/infer/v1"
 	"aran/platform/fault"
+	"aran/service/search/words"
 )
 
 // embedded are unit vectors, one for each text, and the encoder that made them.
@@ -16,6 +17,14 @@ type embedded struct {
 
 // encoderOf names an encoder: a model (empty: the default one), and the digest that must answer (empty: whichever serves).
 type encoderOf struct{ model, digest string }
+
+// english is the built-in encoder, which has not learnt other languages.
+const english = "all-minilm-l6-v2"
+
+// reads reports whether the encoder can make something of a text.
+func (w encoderOf) reads(text string) bool {
+	return w.model != "" && w.model != defaultModel && w.model != english || words.Latin(text)
+}
 
 // codeNotServed is the fault of an encoder that nobody can ask any more.
 const codeNotServed = "digest_not_served"

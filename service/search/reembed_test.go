@@ -90,6 +90,9 @@ func TestAnotherModelTakesOverWithoutAGap(t *testing.T) {
 	if f.Encoder != "other-words" || f.Degraded || !slices.Contains(f.documents(), "late") || !slices.Contains(f.documents(), "d0") {
 		t.Errorf("%+v", f)
 	}
+	if f := w.search(me, "docs", map[string]any{"query": "வாகனம் பழுது"}); f.Encoder != "other-words" || f.Degraded {
+		t.Errorf("a model of many languages is not asked about Tamil: %+v", f)
+	}
 	onlyOne(w, "other-words")
 	close(stop)
 	g.Wait()

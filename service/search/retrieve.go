@@ -17,7 +17,6 @@ import (
 	"aran/platform/fault"
 	"aran/platform/rpc"
 	"aran/platform/store"
-	"aran/service/search/words"
 )
 
 // Mode says how to rank.
@@ -135,8 +134,6 @@ func (s *Service) rank(ctx context.Context, scopes []scope, q Query) (Result, er
 		return res, nil
 	}
 	depth := max(4*q.Limit, minDepth)
-	// A query in a script that the encoder can't read would rank at random.
-	useMeaning := q.Mode == Meaning || q.Mode == Hybrid && words.Latin(q.Text)
 	var byWords, byMeaning []ranked
 	var sights []sight
 	g, gctx := errgroup.WithContext(ctx)
@@ -147,8 +144,8 @@ func (s *Service) rank(ctx context.Context, scopes []scope, q Query) (Result, er
 		return err
 	})
 	g.Go(func() (err error) {
-		if useMeaning {
-			byMeaning, err = s.byMeaning(gctx, scopes, q.Text, depth, &res)
+		if q.Mode != Words {
+			byMeaning, err = s.byMeaning(gctx, scopes, q, depth, &res)
 		}
 		return err
 	})
@@ -187,16 +184,19 @@ func (s *Service) byWords(ctx context.Context, scopes []scope, text string, dept
 }
 
 // byMeaning ranks by the cosine with the query's vector. When there is no vector, it says so in res and returns nothing.
-func (s *Service) byMeaning(ctx context.Context, scopes []scope, text string, depth int, res *Result) (out []ranked, err error) {
+func (s *Service) byMeaning(ctx context.Context, scopes []scope, q Query, depth int, res *Result) (out []ranked, err error) {
 	vectors := map[encoderOf]embedded{} // of the query, for each encoder that a collection goes by
 	for i, sc := range scopes {
 		if sc.Encoder == "" {
 			continue // nothing was encoded yet
 		}
 		who := encoderOf{sc.Model, sc.Encoder}
+		if q.Mode == Hybrid && !who.reads(q.Text) {
+			continue // it would rank at random
+		}
 		e, known := vectors[who]
 		if !known {
-			if e, err = s.embedQuery(ctx, who, text); err != nil {
+			if e, err = s.embedQuery(ctx, who, q.Text); err != nil {
 				if ctx.Err() != nil {
 					return nil, err
 				}

@@ -250,7 +250,7 @@ func TestOtherScriptsGoByWords(t *testing.T) {
 	w.put(me, "docs", map[string]any{"id": "ta", "text": tamil})
 	w.put(me, "docs", map[string]any{"id": "zh", "text": "安全的人工智能平台记录每一个决定"})
 	f := w.search(me, "docs", map[string]any{"query": "விடுப்பு எத்தனை நாட்கள்"})
-	if got := f.documents(); len(got) != 1 || got[0] != "ta" || f.Hits[0].Text != tamil || f.Degraded {
+	if got := f.documents(); len(got) != 1 || got[0] != "ta" || f.Hits[0].Text != tamil || f.Degraded || f.Encoder != "" {
 		t.Errorf("%+v", f)
 	}
 	if got := w.search(me, "docs", map[string]any{"query": "记录决定"}).documents(); len(got) != 1 || got[0] != "zh" {

@@ -140,8 +140,8 @@ func BenchmarkBatch(b *testing.B) {
 	}
 	for b.Loop() {
 		most := capacity(b, fair(e))
-		fmt.Printf("capacity %.1f calls/s: questions with 2 s to be done in, and 16 passages with 10 s, of two tenants\n", most)
-		fmt.Printf("%-14s %6s %9s %8s %22s %22s\n", "", "load", "served/s", "refused", "questions p50 / p99", "documents p50 / p99")
+		b.Logf("capacity %.1f calls/s: questions with 2 s to be done in, and 16 passages with 10 s, of two tenants", most)
+		b.Logf("%-14s %6s %9s %8s %22s %22s", "", "load", "served/s", "refused", "questions p50 / p99", "documents p50 / p99")
 		for _, part := range []float64{.5, .9, 1.2} {
 			for _, q := range []struct {
 				name  string
@@ -149,7 +149,7 @@ func BenchmarkBatch(b *testing.B) {
 			}{{"fair, batched", fair(e)}, {"plain queue", line(e)}} {
 				took, refused, sent := load(b, q.serve, most*part)
 				light, heavy := took["light"], took["heavy"]
-				fmt.Printf("%-14s %5.0f%% %9.1f %7.1f%% %22s %22s\n", q.name, part*100, float64(len(light)+len(heavy))/lasting.Seconds(), 100*float64(refused)/float64(sent),
+				b.Logf("%-14s %5.0f%% %9.1f %7.1f%% %22s %22s", q.name, part*100, float64(len(light)+len(heavy))/lasting.Seconds(), 100*float64(refused)/float64(sent),
 					fmt.Sprint(percentile(light, .5), " / ", percentile(light, .99)), fmt.Sprint(percentile(heavy, .5), " / ", percentile(heavy, .99)))
 			}
 		}

@@ -2,10 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 )
@@ -59,44 +55,6 @@ func (c *Client) Search(ctx context.Context, collection string, q Search) (out F
 // CreateCollection makes a collection. One that is there already is a refusal with status 409.
 func (c *Client) CreateCollection(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodPost, "/api/v1/collections", map[string]any{"name": name}, nil)
-}
-
-// StoredLine is what became of one line.
-type StoredLine struct {
-	Line   int    `json:"line"`
-	ID     string `json:"id"`
-	Status string `json:"status"`
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
-}
-
-// PutLines stores documents that body holds as lines of JSON; a request takes at most 10,000 lines and 32 MB. A line
-// that is refused does not stop the others: see its Code.
-func (c *Client) PutLines(ctx context.Context, collection string, body io.Reader) (out []StoredLine, err error) {
-	path := collectionPath(collection) + "/documents"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, body)
-	if err != nil {
-		return nil, fmt.Errorf("POST %s: %w", path, err)
-	}
-	req.Header.Set("Authorization", "Bearer "+c.key)
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	res, err := c.http.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("POST %s: %w", path, err)
-	}
-	defer res.Body.Close() //nolint:errcheck // read only
-	if res.StatusCode/100 != 2 {
-		return nil, refusal(res)
-	}
-	for d := json.NewDecoder(res.Body); ; {
-		var l StoredLine
-		if err := d.Decode(&l); errors.Is(err, io.EOF) {
-			return out, nil
-		} else if err != nil {
-			return out, fmt.Errorf("POST %s: answer: %w", path, err)
-		}
-		out = append(out, l)
-	}
 }
 
 // DocumentState says how far the work on a document is: queued, indexed, quarantined or failed.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -245,19 +246,27 @@ func (a *adding) send(ctx context.Context, b *batch) (got []client.Stored, err e
 	if b.skipped {
 		return nil, nil
 	}
+	err = patiently(ctx, func(ctx context.Context) (err error) {
+		if b.file == nil {
+			got, err = a.c.PutDocuments(ctx, a.collection, b.lines.Bytes())
+			return err
+		}
+		one, err := a.c.PutFile(ctx, a.collection, b.id, filepath.Base(b.file.name), b.body)
+		got = []client.Stored{one}
+		return err
+	})
+	return got, err
+}
+
+// patiently repeats what is safe to repeat while the platform has much to do, or cannot be reached, for sendWithin.
+func patiently(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, sendWithin)
 	defer cancel()
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-		if b.file == nil {
-			got, err = a.c.PutDocuments(ctx, a.collection, b.lines.Bytes())
-		} else {
-			var one client.Stored
-			one, err = a.c.PutFile(ctx, a.collection, b.id, filepath.Base(b.file.name), b.body)
-			got = []client.Stored{one}
-		}
+		err := do(ctx)
 		e, refused := errors.AsType[*client.Error](err)
-		if err == nil || ctx.Err() != nil || refused && e.Status != 429 && e.Status != 503 {
-			return got, err
+		if err == nil || ctx.Err() != nil || refused && !slices.Contains(passing, e.Status) {
+			return err
 		}
 		wait := pause
 		if refused {
@@ -267,11 +276,14 @@ func (a *adding) send(ctx context.Context, b *batch) (got []client.Stored, err e
 		}
 		select {
 		case <-ctx.Done():
-			return got, err
+			return err
 		case <-time.After(wait):
 		}
 	}
 }
+
+// passing are the statuses of what may go well a little later.
+var passing = []int{http.StatusRequestTimeout, http.StatusTooManyRequests, 499, http.StatusServiceUnavailable, http.StatusGatewayTimeout} //nolint:gochecknoglobals // constant
 
 // count adds up what became of a batch. A refusal of one document is counted; what would befall all ends the command.
 func (a *adding) count(o outcome) error {

@@ -19,8 +19,8 @@ import (
 const (
 	evalCollection = "corpus"
 	evalDepth      = 100 // documents of a ranking: recall@100 wants so many
-	bulkBytes      = 8 << 20
-	bulkLines      = 1000
+	bulkBytes      = 1 << 20
+	bulkLines      = 100
 	longestTitle   = 500 // characters
 	longestText    = 4_900_000
 )
@@ -43,7 +43,11 @@ func loadCorpus(ctx context.Context, t terminal, c *client.Client, d beir.Data) 
 	var body bytes.Buffer
 	lines := 0
 	send := func() error {
-		stored, err := c.PutLines(ctx, evalCollection, &body)
+		var stored []client.Stored
+		err := patiently(ctx, func(ctx context.Context) (err error) {
+			stored, err = c.PutDocuments(ctx, evalCollection, body.Bytes())
+			return err
+		})
 		if err != nil {
 			return err
 		}

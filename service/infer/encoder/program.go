@@ -135,6 +135,9 @@ func serve(ctx context.Context, socket string, m Model) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("socket: %w", err), l.Close())
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /encode", func(w http.ResponseWriter, r *http.Request) { encode(w, r, m) })

@@ -39,7 +39,7 @@ check: tools ## format, lint, contracts, generated-is-clean, architecture, threa
 test: unit journey kills security replicas skew compose-test ## every suite, each with its budget (installs what it needs)
 
 unit: ## unit and contract tests, with the race detector
-	@test/suite unit 16 test/unit
+	@test/suite unit 22 test/unit
 
 journey: build ## a user's way through the platform, with the official SDKs
 	@test/suite journey 10 test/journey/run

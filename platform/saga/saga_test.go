@@ -93,7 +93,7 @@ func effects(t *testing.T, db *store.DB, run string) string {
 
 func await(t *testing.T, e *saga.Engine, run string, want saga.State) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute) // for a busy machine
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -53,6 +53,15 @@ func TestFieldsHaveTypes(t *testing.T) {
 	patch(400, map[string]any{"weights": map[string]any{"words": 0, "meaning": 0}})
 	patch(400, map[string]any{"fields": []map[string]any{{"name": "a", "type": "number"}, {"name": "a", "type": "time"}}})
 	patch(200, map[string]any{"fields": []map[string]any{{"name": "year", "type": "number"}}, "description": "new", "weights": map[string]any{"words": 2}})
+	patch(409, map[string]any{"fields": []map[string]any{{"name": "pages", "type": "number", "required": true}}})
+	w.put(me, "docs", map[string]any{"id": "far", "text": "very large", "metadata": map[string]any{"year": 1e308}})
+	if n := w.rows("search_metadata WHERE document = 'far' AND name = 'year' AND kind = 'number' AND number > 1e307"); n != 1 {
+		t.Error("a very large number is none any more")
+	}
+	if got := w.search(me, "docs", map[string]any{"query": "large", "filter": map[string]any{"year": map[string]any{"gte": 1e300}}}).documents(); len(got) != 1 {
+		t.Errorf("found by a very large number: %v", got)
+	}
+	patch(200, map[string]any{"description": "new"})
 	w.want(200, w.call(me, "GET", "/api/v1/collections/docs", nil)).JSON(t, &c)
 	if c["description"] != "new" || fmt.Sprint(c["weights"]) != "map[meaning:0.5 words:2]" || len(c["fields"].([]any)) != 1 || c["encoder"] != "encoder-one" {
 		t.Errorf("%v", c)

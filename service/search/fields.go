@@ -89,13 +89,21 @@ func spell(kind, v string) (string, bool) {
 	}
 	switch kind {
 	case FieldNumber:
-		return strconv.FormatFloat(n, 'f', -1, 64), true
+		return spellNumber(n), true
 	case FieldTime:
 		if len(v) > len(time.DateOnly) {
 			return at.UTC().Format(time.RFC3339Nano), true
 		}
 	}
 	return v, true
+}
+
+// spellNumber writes a number out, or with an exponent where that would be longer than what is looked at as a number.
+func spellNumber(n float64) string {
+	if s := strconv.FormatFloat(n, 'f', -1, 64); len(s) <= longestTyped {
+		return s
+	}
+	return strconv.FormatFloat(n, 'g', -1, 64)
 }
 
 // longestTyped bounds what is looked at as a number or a time.

@@ -260,7 +260,7 @@ func scalar(b json.RawMessage) (text string, isNumber bool, err error) {
 	case bool:
 		return strconv.FormatBool(v), false, nil
 	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true, nil
+		return spellNumber(v), true, nil
 	}
 	return "", false, errors.New("is neither a text nor a number nor true or false")
 }

@@ -366,24 +366,38 @@ func (s *Service) Document(ctx context.Context, collection, id string, version i
 	if err != nil {
 		return c, Document{}, err
 	}
-	x, err := s.db.document(ctx, s.db, v, c, id)
-	if err != nil {
-		return c, Document{}, err
-	}
-	edition := x.latest
-	if version != 0 && version != x.Version {
-		list, err := s.db.versions(ctx, x)
+	for latest := int64(0); ; {
+		x, err := s.db.document(ctx, s.db, v, c, id)
 		if err != nil {
 			return c, Document{}, err
 		}
-		i := slices.IndexFunc(list, func(v Version) bool { return v.Number == version })
-		if i < 0 {
-			return c, Document{}, fault.New(fault.Missing, "no_such_version", "There is no version %d of %q any more.", version, id)
+		edition, err := s.editionOf(ctx, x, version)
+		if err != nil {
+			return c, Document{}, err
 		}
-		edition = list[i].edition
+		full, err := s.db.edition(ctx, x, edition)
+		if fault.KindOf(err) == fault.Missing && x.latest != latest { // another one took its place at this moment
+			latest = x.latest
+			continue
+		}
+		return c, full, err
 	}
-	x, err = s.db.edition(ctx, x, edition)
-	return c, x, err
+}
+
+// editionOf finds a version of a document; 0 is the latest.
+func (s *Service) editionOf(ctx context.Context, x Document, version int64) (int64, error) {
+	if version == 0 || version == x.Version {
+		return x.latest, nil
+	}
+	list, err := s.db.versions(ctx, x)
+	if err != nil {
+		return 0, err
+	}
+	i := slices.IndexFunc(list, func(v Version) bool { return v.Number == version })
+	if i < 0 {
+		return 0, fault.New(fault.Missing, "no_such_version", "There is no version %d of %q any more.", version, x.ID)
+	}
+	return list[i].edition, nil
 }
 
 // Versions lists those of a document that can be read, the newest first.

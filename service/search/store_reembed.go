@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"aran/platform/fault"
@@ -12,6 +13,7 @@ import (
 const (
 	changeCollection = `UPDATE search_collection SET description = $1, fields = $2, language = $3, words = $4, meaning = $5, duplicates = $6, versions = $7 WHERE id = $8`
 	misfits          = `SELECT COUNT(*) FROM search_metadata WHERE collection = $1 AND name = $2 AND kind NOT IN ('', $3)`
+	without          = `SELECT COUNT(*) FROM search_document d WHERE d.collection = $1 AND NOT EXISTS (SELECT 1 FROM search_metadata m WHERE m.collection = d.collection AND m.document = d.id AND m.name = $2)`
 	setModel         = `UPDATE search_collection SET model = $1, encoder = $2 WHERE id = $3`
 	switchEncoder    = `UPDATE search_collection SET model = $1, encoder = $2, generation = generation + 1 WHERE id = $3`
 	pinFirst         = `UPDATE search_collection SET encoder = $1 WHERE id = $2 AND encoder = ''`
@@ -112,10 +114,21 @@ func (d db) fitting(ctx context.Context, tx *store.Tx, c Collection, s Settings)
 		}
 	}
 	for _, f := range s.Fields {
+		if slices.Contains(c.Fields, f) {
+			continue // it was so before
+		}
+		var n int
+		if f.Required {
+			if err := tx.QueryRow(ctx, without, c.id, f.Name).Scan(&n); err != nil {
+				return err
+			}
+			if n > 0 {
+				return fault.New(fault.Conflict, "fields_in_use", "%d documents have no %q; add it to them first.", n, f.Name)
+			}
+		}
 		if f.Type == FieldText || f.Type == FieldKeyword {
 			continue
 		}
-		var n int
 		if err := tx.QueryRow(ctx, misfits, c.id, f.Name, f.Type).Scan(&n); err != nil {
 			return err
 		}

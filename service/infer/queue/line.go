@@ -181,11 +181,12 @@ func (l *line) room(tenant string, limit int) bool {
 	return true
 }
 
-// estimate is when work of a cost for a tenant would be done, with what waits now and fair turns.
+// estimate is when work of a cost for a tenant would be done, with what waits now and fair turns: while it is done, each
+// other call of the tenant gets as much as it does, and each other tenant as much as the tenant.
 func (l *line) estimate(tenant string, cost, workers int) time.Duration {
 	ahead, tenants := cost, len(l.shares)
 	if s := l.shares[tenant]; s != nil {
-		ahead += s.left
+		ahead += min(s.left, len(s.calls)*cost)
 	} else {
 		tenants++
 	}

@@ -112,8 +112,11 @@ func (r *Registry) readFolder(c *catalogue, from fs.FS, dir string, origin Origi
 			return fmt.Errorf("read manifest: %w", err)
 		}
 		k, err := r.judge(b, origin, name)
-		if err != nil {
+		if err != nil && origin == OriginProgram {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err != nil { // one bad file takes nothing away from the others
+			k = unreadable(name, err)
 		}
 		switch other := c.find(k.Name, k.Version); {
 		case other == nil:
@@ -124,6 +127,12 @@ func (r *Registry) readFolder(c *catalogue, from fs.FS, dir string, origin Origi
 		}
 	}
 	return nil
+}
+
+// unreadable stands for a file that is no manifest, under the file's name.
+func unreadable(file string, why error) *known {
+	name := strings.TrimSuffix(strings.TrimSuffix(path.Base(file), SignedExt), ".json")
+	return &known{Manifest: Manifest{Name: name, Version: "unreadable"}, origin: OriginFolder, refused: why.Error()}
 }
 
 // suffix is SignedExt of the name of a signed manifest, else empty.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -141,8 +142,20 @@ func TestSignedManifestsThatAreNone(t *testing.T) {
 		}(),
 		"text after it": good + "{}",
 	} {
-		if _, err := Open("", Options{Manifests: fstest.MapFS{"m.json": {Data: []byte(b)}}}); err == nil {
-			t.Errorf("%s: taken", name)
+		r, err := Open(t.TempDir(), Options{Manifests: fstest.MapFS{"m.json": {Data: []byte(b)}, "good.json": {Data: encode(t, m)}}})
+		if err != nil {
+			t.Fatalf("%s: one bad file ends all: %v", name, err)
+		}
+		all, err := r.All(t.Context())
+		i := slices.IndexFunc(all, func(m Model) bool { return m.Name == "m" })
+		if err != nil || i < 0 || all[i].Status != Refused || all[i].Why == "" {
+			t.Errorf("%s: taken: %+v, %v", name, all, err)
+		}
+		if _, err := r.Model(t.Context(), "m"); err == nil {
+			t.Errorf("%s: may be used", name)
+		}
+		if _, err := r.Model(t.Context(), m.Name); err != nil {
+			t.Errorf("%s: the other one is gone: %v", name, err)
 		}
 	}
 }

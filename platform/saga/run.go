@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -43,6 +44,15 @@ func (r *Run) Tx(name string, fn func(ctx context.Context, tx *store.Tx) error) 
 	r.e.parkIfStopping()
 	fault.Point("saga.before_step")
 	committed := func() {}
+	begin, tries := time.Now(), 0
+	again := func(err error) bool {
+		r.e.parkIfStopping() // the error may be the stop itself: it must not be recorded
+		if f := fault.From(err); f != nil {
+			return f.Kind == fault.Unavailable && time.Since(begin) < awayFor // the database died under the step
+		}
+		tries++
+		return tries <= txTries && r.ctx.Err() == nil
+	}
 	_, err := dbos.RunAsTransaction(r.ctx, r.e.data, func(ctx context.Context, tx dbos.Tx) (bool, error) {
 		own, done, err := r.e.db.Adopt(ctx, handle{tx})
 		if err != nil {
@@ -50,7 +60,7 @@ func (r *Run) Tx(name string, fn func(ctx context.Context, tx *store.Tx) error) 
 		}
 		committed = done
 		return true, fn(trace.ContextWithSpan(ctx, r.span), own)
-	}, dbos.WithStepName(name), dbos.WithStepMaxRetries(txTries), dbos.WithStepBaseInterval(firstPause), dbos.WithStepRetryPredicate(func(err error) bool { return fault.From(err) == nil && r.ctx.Err() == nil }))
+	}, dbos.WithStepName(name), dbos.WithStepMaxRetries(math.MaxInt32), dbos.WithStepBaseInterval(firstPause), dbos.WithStepRetryPredicate(again))
 	if err != nil {
 		return fmt.Errorf("step %s: %w", name, err)
 	}

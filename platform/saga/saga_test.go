@@ -275,6 +275,32 @@ func aPartThatIsAwayIsTriedAgain(t *testing.T, at string) {
 	}
 }
 
+// A database that dies under a transactional step, and is back after many tries, is no failure of the step.
+func TestADatabaseThatIsAwayIsTriedAgain(t *testing.T) {
+	db, e := open(t, filepath.Join(t.TempDir(), "probe.db"))
+	defer stop(t, db, e)
+	tries := 0
+	s := saga.Define(e, "patient", func(r *saga.Run, _ string) error {
+		return r.Tx("a", func(ctx context.Context, tx *store.Tx) error {
+			if _, err := tx.Exec(ctx, addEffect, r.ID, "a"); err != nil {
+				return err
+			}
+			if tries++; tries < 7 {
+				return fault.New(fault.Unavailable, "database_away", "The database cannot be reached; try again.")
+			}
+			return nil
+		})
+	})
+	launch(t, e)
+	if err := s.Start(t.Context(), "r", ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, e, "r", saga.Done)
+	if got := effects(t, db, "r"); got != "a" || tries != 7 {
+		t.Errorf("effects %q after %d tries", got, tries)
+	}
+}
+
 func TestAStopIsNoFailure(t *testing.T) {
 	aStopIsNoFailure(t, filepath.Join(t.TempDir(), "probe.db"))
 }

@@ -184,7 +184,7 @@ type batch struct {
 	args    []any
 }
 
-const batchRows = 100
+const batchRows = 50 // SQLite takes time by the square of the values of a statement
 
 func (b *batch) add(ctx context.Context, tx *store.Tx, row ...any) error {
 	b.args = append(b.args, row...)

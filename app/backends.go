@@ -12,6 +12,7 @@ import (
 
 	"aran/platform/bus"
 	"aran/platform/limit"
+	"aran/platform/outward"
 	"aran/platform/redis"
 	"aran/platform/run"
 	"aran/platform/seal"
@@ -102,7 +103,7 @@ func (c *Config) checkStore() error {
 		return errors.New("store.url has no {service} in it: each service has a database of its own")
 	}
 	mode := u.Query().Get("sslmode")
-	if !loopbackHost(u.Hostname()) && mode != "verify-full" && mode != "verify-ca" && !c.Store.UnsafePlain {
+	if !outward.Loopback(u.Hostname()) && mode != "verify-full" && mode != "verify-ca" && !c.Store.UnsafePlain {
 		return errors.New("store.url leads to another machine without sslmode=verify-full: add it (and sslrootcert=FILE), or set store.unsafe_plain")
 	}
 	return nil
@@ -118,7 +119,7 @@ func (c *Config) checkBus() error {
 		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
 			return errors.New("bus.url cannot be read: use nats://host:4222 or tls://host:4222, several with commas")
 		}
-		if u.Scheme == "nats" && !loopbackHost(u.Hostname()) && !c.Bus.UnsafePlain {
+		if u.Scheme == "nats" && !outward.Loopback(u.Hostname()) && !c.Bus.UnsafePlain {
 			return errors.New("bus.url is nats:// to another machine: use tls://, or set bus.unsafe_plain")
 		}
 	}

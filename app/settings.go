@@ -10,6 +10,7 @@ import (
 
 	"aran/config"
 	"aran/platform/limit"
+	"aran/platform/outward"
 	"aran/platform/redis"
 	"aran/platform/secret"
 	"aran/platform/watch"
@@ -137,12 +138,7 @@ func onLoopback(address string) bool {
 	if err != nil {
 		return false
 	}
-	return loopbackHost(host)
-}
-
-func loopbackHost(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return outward.Loopback(host)
 }
 
 // Registry opens the model registry that these settings name.

@@ -3,14 +3,11 @@ package llm
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -21,6 +18,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
 	"aran/platform/fault"
+	"aran/platform/outward"
 	"aran/platform/secret"
 )
 
@@ -84,30 +82,14 @@ func newClient(o Options, defaultBase string) (*client, error) {
 	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("provider %s: base URL %q must be http(s)://host[:port][/path], without a user, query or fragment", o.Name, u.Redacted())
 	}
-	if u.Scheme == "http" && !o.InsecurePlainHTTP && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && !o.InsecurePlainHTTP && !outward.Loopback(u.Hostname()) {
 		return nil, fmt.Errorf("provider %s: %s would send keys and prompts in clear over the network; use https, or allow it with insecure_plain_http", o.Name, u.Redacted())
 	}
-	if strings.ContainsFunc(o.Key.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !o.Key.Visible() {
 		return nil, fmt.Errorf("provider %s: the key holds spaces or other characters that no key has; is there a line break at its end?", o.Name)
 	}
 	c := &client{name: o.Name, base: strings.TrimSuffix(u.String(), "/"), limits: o.Limits, secret: o.Key.Reveal()}
-	dialer := &net.Dialer{Timeout: o.Limits.Connect, KeepAlive: 30 * time.Second}
-	c.http = &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            dialer.DialContext,
-			TLSHandshakeTimeout:    o.Limits.Connect,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    16,
-			MaxConnsPerHost:        512,
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // events are small, and a bomb stays impossible
-		},
-		// A redirect would carry the prompt, and on the same host the key, to a place nobody configured.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	c.http = &http.Client{Transport: outward.Transport(o.Limits.Connect, 16, 512), CheckRedirect: outward.Stay}
 	c.retry = failsafe.With(retrypolicy.NewBuilder[*events]().
 		HandleIf(func(_ *events, err error) bool { return passing(err) }).
 		WithMaxRetries(o.Limits.Retries).
@@ -117,14 +99,6 @@ func newClient(o Options, defaultBase string) (*client, error) {
 		ReturnLastFailure().
 		Build())
 	return c, nil
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 // passing reports whether a second attempt may do better soon: not when the provider named a longer wait.

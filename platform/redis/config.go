@@ -14,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"aran/platform/outward"
 	"aran/platform/secret"
 )
 
@@ -56,7 +57,7 @@ func (c Config) options() (*goredis.Options, error) {
 		return nil, err
 	case c.Pool < 1 || c.Pool > 1000:
 		return nil, fmt.Errorf("redis.pool %d: use 1 to 1000", c.Pool)
-	case u.Scheme == "redis" && !loopback(host) && !c.UnsafePlain:
+	case u.Scheme == "redis" && !outward.Loopback(host) && !c.UnsafePlain:
 		return nil, errors.New("redis.url is redis:// outside loopback: use rediss://, or set redis.unsafe_plain")
 	}
 	port := u.Port()
@@ -107,9 +108,4 @@ func database(path string) (int, error) {
 		return 0, errors.New("redis.url: what follows the host is the database's number, as /0")
 	}
 	return int(n), nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -21,6 +21,11 @@ func (s String) Reveal() string { return s.value }
 // Empty reports whether there is none.
 func (s String) Empty() bool { return s.value == "" }
 
+// Visible reports whether it is made of visible characters of ASCII only, as every key is that travels in a header.
+func (s String) Visible() bool {
+	return !strings.ContainsFunc(s.value, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
 // String hides the content.
 func (s String) String() string {
 	if s.value == "" {

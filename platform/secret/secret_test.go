@@ -62,3 +62,11 @@ func TestResolve(t *testing.T) {
 		}
 	}
 }
+
+func TestVisible(t *testing.T) {
+	for value, want := range map[string]bool{"": true, "sk-Ab.9_~!": true, "two words": false, "end\n": false, "\x00": false, "schlüssel": false, "\x7f": false} {
+		if got := secret.New(value).Visible(); got != want {
+			t.Errorf("%q: %v", value, got)
+		}
+	}
+}

@@ -3,15 +3,12 @@ package vector
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -20,6 +17,7 @@ import (
 
 	"aran/platform/breaker"
 	"aran/platform/fault"
+	"aran/platform/outward"
 	"aran/platform/secret"
 )
 
@@ -80,40 +78,26 @@ func newRemote(name string, o HostOptions, keyHeader string, log *slog.Logger) (
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("the URL of %s must be https://host[:port], without a user, query or fragment", name)
 	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && !outward.Loopback(u.Hostname()) {
 		return nil, fmt.Errorf("the URL of %s leads to another machine without TLS: use https://", name)
 	}
-	if strings.ContainsFunc(o.Key.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !o.Key.Visible() {
 		return nil, fmt.Errorf("the key of %s holds spaces or other characters that no key has; is there a line break at its end?", name)
 	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
+	connections := outward.Transport(o.Timeout, 16, 64)
+	connections.DisableCompression = false // vectors are long, and what is read of an answer is bounded
 	r := &remote{
 		name: name, base: strings.TrimSuffix(u.String(), "/"), headers: http.Header{"Content-Type": {"application/json"}}, prefix: o.Prefix + "-", timeout: o.Timeout,
 		breaker: breaker.New(strings.ToLower(name), breaker.Default(), log),
-		http: &http.Client{
-			Transport: &http.Transport{
-				Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: o.Timeout}).DialContext, TLSHandshakeTimeout: o.Timeout,
-				TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 64,
-				IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-			},
-			// A redirect would carry vectors and the key to a place nobody configured.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http:    &http.Client{Transport: connections, CheckRedirect: outward.Stay},
 	}
 	if !o.Key.Empty() {
 		r.headers.Set(keyHeader, o.Key.Reveal())
 	}
 	return r, nil
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 // call sends in as JSON, if there is any, and reads the answer into out, if it is wanted. found is false for a 404.

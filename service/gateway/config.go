@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"aran/platform/outward"
 )
 
 // Config of the edge.
@@ -51,7 +53,7 @@ func (c Config) Check() error {
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return fmt.Errorf("gateway.tls_cert and gateway.tls_key: set both or none")
-	case c.TLSCert == "" && !loopback(host) && !c.UnsafePlainHTTP:
+	case c.TLSCert == "" && !outward.Loopback(strings.Trim(host, "[]")) && !c.UnsafePlainHTTP:
 		return fmt.Errorf("gateway.listen %q is not on loopback: set gateway.tls_cert and gateway.tls_key, or gateway.unsafe_plain_http", c.Listen)
 	case slices.Contains(c.AllowOrigins, "*"):
 		return fmt.Errorf("gateway.allow_origins: name the origins; * would let every page call the API")
@@ -68,9 +70,4 @@ func (c Config) Check() error {
 	}
 	_, err = proxiesOf(c.TrustedProxies)
 	return err
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

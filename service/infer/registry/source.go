@@ -3,9 +3,10 @@ package registry
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path"
+
+	"aran/platform/outward"
 )
 
 // Source is a place that has a file; exactly one of HTTPS, File, Pip and Npm is set.
@@ -82,13 +83,8 @@ func checkURL(raw string) (*url.URL, error) {
 	if u.User != nil {
 		return nil, errors.New("url: credentials do not belong there")
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+	if u.Scheme != "https" && (u.Scheme != "http" || !outward.Loopback(u.Hostname())) {
 		return nil, fmt.Errorf("url %.200q: use https", raw)
 	}
 	return u, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -3,13 +3,11 @@ package upstream
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"aran/platform/fault"
+	"aran/platform/outward"
 )
 
 // Bounds of what a server may send.
@@ -30,22 +29,7 @@ const (
 )
 
 func newClient(cfg Config) *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext,
-			TLSHandshakeTimeout:    connectTimeout,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    cfg.AtOnce,
-			MaxConnsPerHost:        2 * cfg.AtOnce,
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // a bomb stays impossible
-		},
-		// A redirect would carry texts, and on the same host the key, to a place nobody configured.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return &http.Client{Transport: outward.Transport(connectTimeout, cfg.AtOnce, 2*cfg.AtOnce), CheckRedirect: outward.Stay}
 }
 
 // The codes of a server's failures.

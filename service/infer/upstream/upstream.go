@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"aran/platform/breaker"
 	"aran/platform/llm"
+	"aran/platform/outward"
 	"aran/platform/secret"
 )
 
@@ -116,7 +116,7 @@ func (c Config) Check() error {
 		return fmt.Errorf("timeout %s: use up to %s", c.Timeout, maxTimeout)
 	case c.Batch < 0 || c.Batch > 1024 || c.AtOnce < 0 || c.AtOnce > 1024:
 		return fmt.Errorf("batch %d, at_once %d: use up to 1024", c.Batch, c.AtOnce)
-	case strings.ContainsFunc(c.Key.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }):
+	case !c.Key.Visible():
 		return fmt.Errorf("key: it holds spaces or other characters that no key has; is there a line break at its end?")
 	}
 	_, err := c.base()
@@ -132,15 +132,10 @@ func (c Config) base() (string, error) {
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("url %q: no user, query or fragment; a key belongs in key", u.Redacted())
 	}
-	if u.Scheme == "http" && !c.NoTLS && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && !c.NoTLS && !outward.Loopback(u.Hostname()) {
 		return "", fmt.Errorf("url %q: texts would travel in clear over the network; use https, or allow it with unsafe_plain_http", u.Redacted())
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(u.String(), "/"), "/v1"), nil
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // Identity is the digest of the model: the stated one, else SHA-256 over what was stated. The address is not part of

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"aran/platform/fault"
+	"aran/platform/outward"
 )
 
 // Policy says what is allowed. The zero value allows https to public addresses.
@@ -171,7 +172,7 @@ func (p Policy) Client(roots *x509.CertPool) *http.Client {
 			Proxy: nil, DialContext: d.DialContext, TLSClientConfig: conf, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true, DisableCompression: true,
 			MaxResponseHeaderBytes: maxHeader, MaxIdleConns: idle, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: outward.Stay,
 	}
 }
 

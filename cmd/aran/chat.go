@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 
@@ -10,15 +11,11 @@ import (
 	"aran/client"
 )
 
-// clientFlags say which running platform to call, and as whom.
-func callPlatform(t terminal, name, usage string, args []string, more func(set func(name, value, help string) *string)) (*client.Client, []string, error) {
-	f := flags(t, name, usage)
+// platform is the client of a running platform that flags name; more flags may be defined before.
+func platform(f *flag.FlagSet, args []string) (*client.Client, []string, error) {
 	url := f.String("url", "", "the platform's address (from the settings: "+app.Default().Gateway.Listen+")")
 	file := f.String("config", "", "path of aran.yaml")
 	data := f.String("data", "", "data directory whose admin.key is used")
-	if more != nil {
-		more(func(name, value, help string) *string { return f.String(name, value, help) })
-	}
 	rest, err := parse(f, args)
 	if err != nil {
 		return nil, nil, err
@@ -39,11 +36,10 @@ func callPlatform(t terminal, name, usage string, args []string, more func(set f
 }
 
 func chat(ctx context.Context, t terminal, args []string) error {
-	var collections, model *string
-	c, words, err := callPlatform(t, "chat", "[--url URL] [--collections NAMES] [--model NAME] QUESTION", args, func(set func(name, value, help string) *string) {
-		collections = set("collections", "handbook", "collections to answer from, separated by commas")
-		model = set("model", "default", "model")
-	})
+	f := flags(t, "chat", "[--url URL] [--collections NAMES] [--model NAME] QUESTION")
+	collections := f.String("collections", "handbook", "collections to answer from, separated by commas")
+	model := f.String("model", "default", "model")
+	c, words, err := platform(f, args)
 	if err != nil {
 		return err
 	}

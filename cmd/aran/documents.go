@@ -8,9 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -23,7 +21,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"aran/app"
 	"aran/client"
 )
 
@@ -73,30 +70,6 @@ func documents(ctx context.Context, t terminal, args []string) error {
 		}
 	}
 	return a.summary()
-}
-
-// platform is the client of a running platform that flags name; more flags may be defined before.
-func platform(f *flag.FlagSet, args []string) (*client.Client, []string, error) {
-	url := f.String("url", "", "the platform's address (from the settings: "+app.Default().Gateway.Listen+")")
-	file := f.String("config", "", "path of aran.yaml")
-	data := f.String("data", "", "data directory whose admin.key is used")
-	rest, err := parse(f, args)
-	if err != nil {
-		return nil, nil, err
-	}
-	set := map[string]string{}
-	if *data != "" {
-		set["data.dir"] = *data
-	}
-	cfg, err := app.Load(*file, set)
-	if err != nil {
-		return nil, nil, err
-	}
-	base, key, err := cfg.ClientAccess(*url)
-	if err != nil {
-		return nil, nil, err
-	}
-	return client.New(base, key.Reveal(), nil), rest, nil
 }
 
 // source is a file that is to be added.
@@ -493,79 +466,4 @@ func (a *adding) summary() error {
 		return fmt.Errorf("%d documents were refused", a.failed)
 	}
 	return nil
-}
-
-// bar shows progress: one line that changes on a terminal, now and then a line elsewhere.
-type bar struct {
-	w     io.Writer
-	live  bool
-	began time.Time
-	last  time.Time
-	first int64
-	shown bool
-}
-
-const (
-	barWidth  = 30
-	liveEvery = 100 * time.Millisecond
-	lineEvery = 5 * time.Second
-)
-
-func newBar(w io.Writer) *bar {
-	b := &bar{w: w}
-	if f, ok := w.(*os.File); ok {
-		if info, err := f.Stat(); err == nil {
-			b.live = info.Mode()&os.ModeCharDevice != 0
-		}
-	}
-	b.begin()
-	return b
-}
-
-func (b *bar) begin() {
-	b.end()
-	b.began, b.last, b.first = time.Now(), time.Time{}, -1
-}
-
-func (b *bar) show(done, total int64, what string) {
-	if b.first < 0 {
-		b.first = done
-	}
-	every := lineEvery
-	if b.live {
-		every = liveEvery
-	}
-	if time.Since(b.last) < every && done != total {
-		return
-	}
-	b.last = time.Now()
-	share := 0
-	if total > 0 {
-		share = int(min(barWidth, done*barWidth/total))
-	}
-	left := ""
-	if rate := float64(done-b.first) / max(time.Since(b.began).Seconds(), 0.001); rate > 0 && total > done {
-		left = ", about " + (time.Duration(float64(total-done)/rate) * time.Second).Round(time.Second).String() + " left"
-	}
-	if !b.live {
-		_, _ = fmt.Fprintf(b.w, "%s%s\n", what, left)
-		return
-	}
-	b.shown = true
-	_, _ = fmt.Fprintf(b.w, "\r\x1b[K[%s%s] %s%s", strings.Repeat("#", share), strings.Repeat(".", barWidth-share), what, left)
-}
-
-// print writes a line that stays.
-func (b *bar) print(s string) {
-	if b.shown {
-		_, _ = fmt.Fprint(b.w, "\r\x1b[K")
-	}
-	_, _ = fmt.Fprintln(b.w, s)
-}
-
-func (b *bar) end() {
-	if b.shown {
-		_, _ = fmt.Fprintln(b.w)
-	}
-	b.shown = false
 }

@@ -39,7 +39,7 @@ func loadCorpus(ctx context.Context, t terminal, c *client.Client, d beir.Data) 
 	if err != nil {
 		return corpus{}, err
 	}
-	bar := counter{w: t.err, name: "stored", total: len(d.Documents)}
+	show, end := counter(t, "stored", len(d.Documents))
 	var body bytes.Buffer
 	lines := 0
 	send := func() error {
@@ -69,10 +69,10 @@ func loadCorpus(ctx context.Context, t terminal, c *client.Client, d beir.Data) 
 			if err := send(); err != nil {
 				return corpus{}, err
 			}
-			bar.show(i + 1)
+			show(i + 1)
 		}
 	}
-	bar.end()
+	end()
 	return corpus{d.Documents}, awaitIndexed(ctx, t, c, len(d.Documents))
 }
 
@@ -98,8 +98,8 @@ const pollEvery = 500 * time.Millisecond
 
 // awaitIndexed follows the indexing through the pages of documents, in the order in which they were stored.
 func awaitIndexed(ctx context.Context, t terminal, c *client.Client, total int) error {
-	bar := counter{w: t.err, name: "indexed", total: total}
-	defer bar.end()
+	show, end := counter(t, "indexed", total)
+	defer end()
 	done, lost := 0, map[string]int{}
 	for cursor := ""; ; {
 		page, next, err := c.DocumentStates(ctx, evalCollection, cursor)
@@ -116,7 +116,7 @@ func awaitIndexed(ctx context.Context, t terminal, c *client.Client, total int) 
 				ended[x.Status+" "+x.Reason]++
 			}
 		}
-		bar.show(done + len(page) - queued)
+		show(done + len(page) - queued)
 		if queued > 0 {
 			select {
 			case <-ctx.Done():
@@ -133,8 +133,9 @@ func awaitIndexed(ctx context.Context, t terminal, c *client.Client, total int) 
 			break
 		}
 	}
+	end()
 	for why, n := range lost {
-		_, _ = fmt.Fprintf(t.err, "\n%d documents are not found by searches: %s", n, why)
+		_, _ = fmt.Fprintf(t.err, "%d documents are not found by searches: %s\n", n, why)
 	}
 	return nil
 }
@@ -143,7 +144,7 @@ func awaitIndexed(ctx context.Context, t terminal, c *client.Client, total int) 
 func (x corpus) measure(ctx context.Context, t terminal, c *client.Client, d beir.Data, mode string, rerank bool, run string) (r searchReport, err error) {
 	ranking := &bytes.Buffer{}
 	var took []float64
-	bar := counter{w: t.err, name: mode, total: len(d.Queries)}
+	show, end := counter(t, mode, len(d.Queries))
 	degraded := 0
 	for i, q := range append(d.Queries[:1:1], d.Queries...) {
 		began := time.Now()
@@ -163,9 +164,9 @@ func (x corpus) measure(ctx context.Context, t terminal, c *client.Client, d bei
 		if err := beir.WriteRanking(ranking, q.ID, documents, "aran-"+mode); err != nil {
 			return r, err
 		}
-		bar.show(i)
+		show(i)
 	}
-	bar.end()
+	end()
 	if degraded > 0 {
 		_, _ = fmt.Fprintf(t.err, "%d searches went by words alone: the encoder did not answer in time\n", degraded)
 	}
@@ -200,29 +201,8 @@ func shortened(q string) string {
 	return q
 }
 
-// counter shows how far a work is, a few times a second.
-type counter struct {
-	w     interface{ Write(b []byte) (int, error) }
-	name  string
-	total int
-	last  time.Time
-	began time.Time
+// counter shows how far a work of so many pieces is.
+func counter(t terminal, name string, total int) (show func(done int), end func()) {
+	b := newBar(t.err)
+	return func(done int) { b.show(int64(done), int64(total), fmt.Sprintf("%s %d / %d", name, done, total)) }, b.end
 }
-
-func (c *counter) show(done int) {
-	now := time.Now()
-	if c.began.IsZero() {
-		c.began = now
-	}
-	if now.Sub(c.last) < 200*time.Millisecond && done < c.total {
-		return
-	}
-	c.last = now
-	left := ""
-	if spent := now.Sub(c.began); done > 0 && done < c.total && spent > 5*time.Second {
-		left = ", " + (spent * time.Duration(c.total-done) / time.Duration(done)).Round(time.Second).String() + " to go"
-	}
-	_, _ = fmt.Fprintf(c.w, "\r%s %d / %d%s\x1b[K", c.name, done, c.total, left)
-}
-
-func (c *counter) end() { _, _ = fmt.Fprintln(c.w) }

@@ -12,13 +12,13 @@ func key(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	scopes, expires := new(string), new(string)
-	c, rest, err := callPlatform(t, "key "+what, "[--url URL] [NAME or ID]", args, func(set func(name, value, help string) *string) {
-		if what == "create" {
-			scopes = set("scopes", "chat:use,models:read,models:use,search:read", "what the key may do, separated by commas")
-			expires = set("expires", "", "how long it is good for, as 720h; empty: until revoked")
-		}
-	})
+	f := flags(t, "key "+what, "[--url URL] [NAME or ID]")
+	var scopes, expires *string
+	if what == "create" {
+		scopes = f.String("scopes", "chat:use,models:read,models:use,search:read", "what the key may do, separated by commas")
+		expires = f.String("expires", "", "how long it is good for, as 720h; empty: until revoked")
+	}
+	c, rest, err := platform(f, args)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func commands() []command {
 	return []command{
 		{"up", "[--data DIR] [--config FILE] [--listen ADDR]", "run every service in this process", up},
 		{"run", "SERVICE… [--data DIR] [--config FILE]", "run some of the services", runSome},
-		{"chat", "[--url URL] [--collection NAME] QUESTION", "ask a running platform", chat},
+		{"chat", "[--url URL] [--collections NAMES] QUESTION", "ask a running platform", chat},
 		{"documents", "add [--create] COLLECTION FILE…|DIR|-", "put files into a collection of a running platform", documents},
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
 		{"model", "list|show|pull|verify|use|rollback|sign|key", "models of this machine: versions, signatures, what is served", model},

@@ -106,12 +106,10 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, name string) *progress {
-	if f, ok := w.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return &progress{w: w, name: name}
-		}
+	if !onTerminal(w) {
+		w = io.Discard
 	}
-	return &progress{w: io.Discard, name: name}
+	return &progress{w: w, name: name}
 }
 
 func (p *progress) show(done, total int64) {

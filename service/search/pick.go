@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -146,15 +147,7 @@ func (s *Service) rerank(ctx context.Context, query string, all []loaded) bool {
 	for i := range hits {
 		hits[i].Score = scores[i]
 	}
-	slices.SortStableFunc(hits, func(a, b loaded) int {
-		switch {
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(hits, func(a, b loaded) int { return cmp.Compare(b.Score, a.Score) })
 	for i := len(hits); i < len(all); i++ {
 		all[i].Score = all[i-1].Score - belowRerank
 	}

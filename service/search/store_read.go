@@ -127,20 +127,8 @@ func (d db) generation(ctx context.Context, collection int64) (g int64, gone boo
 }
 
 // gone lists editions that went after a generation.
-func (d db) gone(ctx context.Context, collection, after int64) (out []int64, err error) {
-	rows, err := d.Query(ctx, goneEditions, collection, after)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var e int64
-		if err := rows.Scan(&e); err != nil {
-			return nil, err
-		}
-		out = append(out, e)
-	}
-	return out, rows.Err()
+func (d db) gone(ctx context.Context, collection, after int64) ([]int64, error) {
+	return d.editions(ctx, goneEditions, []any{collection, after})
 }
 
 // changed calls yield for each part of the live editions that changed after a generation and have this encoder.

@@ -8,6 +8,7 @@ package heads
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/binary"
@@ -265,14 +266,6 @@ func (h *Head) Classify(vector []float32) ([]Label, error) {
 	for i := range z {
 		out[i] = Label{h.Labels[i], z[i] / sum}
 	}
-	slices.SortStableFunc(out, func(a, b Label) int {
-		switch {
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(out, func(a, b Label) int { return cmp.Compare(b.Score, a.Score) })
 	return out, nil
 }

@@ -6,7 +6,6 @@
 package queue
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"time"
@@ -51,12 +50,11 @@ type call struct {
 	begun  chan struct{} // closed when the first part is taken
 	evict  func()        // called when it has to make room; the lock of the line is held
 
-	start int64 // virtual time at which its next part may begin
-	place int   // in the heap of its share; -1: in none
+	start // of its next part, in the heap of its share
 }
 
 func newCall(tenant string, costs ...int) *call {
-	c := &call{tenant: tenant, costs: costs, begun: make(chan struct{}), place: -1}
+	c := &call{tenant: tenant, costs: costs, begun: make(chan struct{}), start: start{place: -1}}
 	for i := range costs {
 		costs[i] = max(1, costs[i])
 		c.left += costs[i]
@@ -66,18 +64,17 @@ func newCall(tenant string, costs ...int) *call {
 
 // share is what a tenant has waiting.
 type share struct {
-	calls byStart
+	calls byStart[*call]
 	clock int64 // virtual time within the tenant
 	left  int   // cost of all
-	start int64
-	place int
+	start       // in the order of the line
 }
 
 // line is what waits, in the order of start-time fair queueing (Goyal, Vin & Cheng 1997) on two levels: tenants, and the
 // calls of each. It is not safe for concurrent use.
 type line struct {
 	shares map[string]*share
-	order  sharesByStart
+	order  byStart[*share]
 	clock  int64
 	calls  int
 	left   int // cost of all
@@ -91,11 +88,11 @@ func newLine() *line { return &line{shares: map[string]*share{}} }
 func (l *line) push(c *call) {
 	s := l.shares[c.tenant]
 	if s == nil {
-		s = &share{start: l.clock}
+		s = &share{start: start{at: l.clock}}
 		l.shares[c.tenant] = s
 		heap.Push(&l.order, s)
 	}
-	c.start = s.clock
+	c.at = s.clock
 	heap.Push(&s.calls, c)
 	s.left += c.left
 	l.left += c.left
@@ -107,9 +104,9 @@ func (l *line) pop() (c *call, part int) {
 	s := l.order[0]
 	c, part = s.calls[0], s.calls[0].next
 	cost := c.costs[part]
-	l.clock, s.clock = s.start, c.start
-	s.start += int64(cost)
-	c.start += int64(cost)
+	l.clock, s.clock = s.at, c.at
+	s.at += int64(cost)
+	c.at += int64(cost)
 	c.next++
 	c.left -= cost
 	s.left -= cost
@@ -169,7 +166,7 @@ func (l *line) room(tenant string, limit int) bool {
 	}
 	var last *call
 	for _, c := range most.calls {
-		if c.next == 0 && (last == nil || c.start >= last.start) {
+		if c.next == 0 && (last == nil || c.at >= last.at) {
 			last = c
 		}
 	}
@@ -222,55 +219,37 @@ func (l *line) admit(ctx context.Context, o *Options, c *call) error {
 	return nil
 }
 
-// byStart is a heap of calls.
-type byStart []*call
+// start says from when on something in a heap may begin, in virtual time, and where it stands there.
+type start struct {
+	at    int64
+	place int // -1: in none
+}
 
-func (h *byStart) Len() int           { return len(*h) }
-func (h *byStart) Less(i, j int) bool { return cmp.Less((*h)[i].start, (*h)[j].start) }
-func (h *byStart) Swap(i, j int) {
+func (s *start) order() *start { return s }
+
+// byStart is a heap (container/heap) of calls or of shares, the first to begin on top.
+type byStart[T interface{ order() *start }] []T
+
+func (h *byStart[T]) Len() int           { return len(*h) }
+func (h *byStart[T]) Less(i, j int) bool { return (*h)[i].order().at < (*h)[j].order().at }
+func (h *byStart[T]) Swap(i, j int) {
 	(*h)[i], (*h)[j] = (*h)[j], (*h)[i]
-	(*h)[i].place, (*h)[j].place = i, j
+	(*h)[i].order().place, (*h)[j].order().place = i, j
 }
 
 // Push implements heap.Interface.
-func (h *byStart) Push(x any) {
-	c := x.(*call) //nolint:forcetypeassert // ours alone
-	c.place = len(*h)
-	*h = append(*h, c)
+func (h *byStart[T]) Push(x any) {
+	t := x.(T) //nolint:forcetypeassert // ours alone
+	t.order().place = len(*h)
+	*h = append(*h, t)
 }
 
 // Pop implements heap.Interface.
-func (h *byStart) Pop() any {
+func (h *byStart[T]) Pop() any {
 	last := len(*h) - 1
-	c := (*h)[last]
-	(*h)[last] = nil
+	t := (*h)[last]
+	clear((*h)[last:])
 	*h = (*h)[:last]
-	c.place = -1
-	return c
-}
-
-// sharesByStart is a heap of tenants.
-type sharesByStart []*share
-
-func (h *sharesByStart) Len() int           { return len(*h) }
-func (h *sharesByStart) Less(i, j int) bool { return cmp.Less((*h)[i].start, (*h)[j].start) }
-func (h *sharesByStart) Swap(i, j int) {
-	(*h)[i], (*h)[j] = (*h)[j], (*h)[i]
-	(*h)[i].place, (*h)[j].place = i, j
-}
-
-// Push implements heap.Interface.
-func (h *sharesByStart) Push(x any) {
-	s := x.(*share) //nolint:forcetypeassert // ours alone
-	s.place = len(*h)
-	*h = append(*h, s)
-}
-
-// Pop implements heap.Interface.
-func (h *sharesByStart) Pop() any {
-	last := len(*h) - 1
-	s := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return s
+	t.order().place = -1
+	return t
 }

@@ -136,14 +136,8 @@ func (d db) insertCollection(ctx context.Context, tx *store.Tx, c Collection) er
 	return err
 }
 
-// querier reads, inside a transaction or outside.
-type querier interface {
-	Query(ctx context.Context, query string, args ...any) (store.Rows, error)
-	QueryRow(ctx context.Context, query string, args ...any) store.Row
-}
-
 // own returns a tenant's collection by name.
-func (d db) own(ctx context.Context, q querier, tenant, name string) (Collection, error) {
+func (d db) own(ctx context.Context, q store.Querier, tenant, name string) (Collection, error) {
 	c, err := scanCollection(q.QueryRow(ctx, ownCollection, tenant, name))
 	if store.NoRows(err) {
 		return Collection{}, fault.NotFound("collection", name)
@@ -162,6 +156,23 @@ func (d db) readable(ctx context.Context, tenant, name string) (Collection, erro
 		return Collection{}, err
 	}
 	return public, perr
+}
+
+// readAll reads all that a query finds, one value a row; fields are where its columns go.
+func readAll[T any](ctx context.Context, q store.Querier, query string, fields func(*T) []any, args ...any) (out []T, err error) {
+	rows, err := q.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read only
+	for rows.Next() {
+		var t T
+		if err := rows.Scan(fields(&t)...); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
 }
 
 // allReadable lists collections by name; of two with one name the tenant's own.
@@ -396,7 +407,7 @@ func (d db) unlink(ctx context.Context, tx *store.Tx, collection, edition, gener
 }
 
 // document returns a document that the viewer may read, without its text.
-func (d db) document(ctx context.Context, q querier, v viewer, c Collection, id string) (Document, error) {
+func (d db) document(ctx context.Context, q store.Querier, v viewer, c Collection, id string) (Document, error) {
 	clause, args := v.may(c, 3)
 	x, err := scanDocument(q.QueryRow(ctx, documentByID+" AND "+clause, append([]any{c.id, id}, args...)...))
 	if store.NoRows(err) {

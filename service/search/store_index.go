@@ -98,7 +98,7 @@ type queued struct {
 	subject, digest          string
 }
 
-func (d db) queued(ctx context.Context, q querier, edition int64) (out queued, err error) {
+func (d db) queued(ctx context.Context, q store.Querier, edition int64) (out queued, err error) {
 	var old *int64
 	err = q.QueryRow(ctx, queuedEdition, edition).Scan(&out.collection, &out.document, &out.version, &old, &out.tenant, &out.name, &out.subject, &out.digest)
 	if store.NoRows(err) {
@@ -312,20 +312,8 @@ func (d db) restart(ctx context.Context, tx *store.Tx, edition, at int64) error 
 }
 
 // due lists parked editions whose time has come.
-func (d db) due(ctx context.Context, now int64, limit int) (out []ingestion, err error) {
-	rows, err := d.Query(ctx, dueEditions, now, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var in ingestion
-		if err := rows.Scan(&in.Edition, &in.Attempt); err != nil {
-			return nil, err
-		}
-		out = append(out, in)
-	}
-	return out, rows.Err()
+func (d db) due(ctx context.Context, now int64, limit int) ([]ingestion, error) {
+	return readAll(ctx, d, dueEditions, func(in *ingestion) []any { return []any{&in.Edition, &in.Attempt} }, now, limit)
 }
 
 // started notes that a parked edition is in work again.

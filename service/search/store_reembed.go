@@ -151,7 +151,7 @@ func scanReembedding(r store.Row) (j Reembedding, err error) {
 }
 
 // lastReembedding returns the one of a collection that began last; without an id when there was none.
-func (d db) lastReembedding(ctx context.Context, q querier, collection int64) (Reembedding, error) {
+func (d db) lastReembedding(ctx context.Context, q store.Querier, collection int64) (Reembedding, error) {
 	j, err := scanReembedding(q.QueryRow(ctx, lastReembedding, collection))
 	if store.NoRows(err) {
 		return Reembedding{}, nil
@@ -160,7 +160,7 @@ func (d db) lastReembedding(ctx context.Context, q querier, collection int64) (R
 }
 
 // running returns the one that a collection has in work; without an id when there is none.
-func (d db) running(ctx context.Context, q querier, collection int64) (Reembedding, error) {
+func (d db) running(ctx context.Context, q store.Querier, collection int64) (Reembedding, error) {
 	j, err := scanReembedding(q.QueryRow(ctx, runningReembedding, collection))
 	if store.NoRows(err) {
 		return Reembedding{}, nil
@@ -238,7 +238,7 @@ func (d db) endReembedding(ctx context.Context, tx *store.Tx, collection string,
 }
 
 // reembedding returns a job that is running, with its collection.
-func (d db) reembedding(ctx context.Context, q querier, id string) (j Reembedding, c Collection, err error) {
+func (d db) reembedding(ctx context.Context, q store.Querier, id string) (j Reembedding, c Collection, err error) {
 	j, err = scanReembedding(q.QueryRow(ctx, reembeddingByID, id))
 	if store.NoRows(err) || err == nil && j.State != ReembeddingRunning {
 		return j, c, errSuperseded()
@@ -260,20 +260,8 @@ type piece struct {
 }
 
 // lackingParts lists parts after a place that have no vectors of the job's encoder.
-func (d db) lackingParts(ctx context.Context, j Reembedding, after place, limit int) (out []piece, err error) {
-	rows, err := d.Query(ctx, nextLacking, j.collection, j.To, after.edition, after.part, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var p piece
-		if err := rows.Scan(&p.edition, &p.first, &p.passages); err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, rows.Err()
+func (d db) lackingParts(ctx context.Context, j Reembedding, after place, limit int) ([]piece, error) {
+	return readAll(ctx, d, nextLacking, func(p *piece) []any { return []any{&p.edition, &p.first, &p.passages} }, j.collection, j.To, after.edition, after.part, limit)
 }
 
 // source is the text of an edition; gone when it was deleted meanwhile.
@@ -286,20 +274,8 @@ func (d db) source(ctx context.Context, edition int64) (title, contentType, text
 }
 
 // spans are where the passages of a part stand.
-func (d db) spans(ctx context.Context, p piece) (out [][2]int, err error) {
-	rows, err := d.Query(ctx, partPassages, p.edition, p.first, p.first+p.passages)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var s [2]int
-		if err := rows.Scan(&s[0], &s[1]); err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	return out, rows.Err()
+func (d db) spans(ctx context.Context, p piece) ([][2]int, error) {
+	return readAll(ctx, d, partPassages, func(s *[2]int) []any { return []any{&s[0], &s[1]} }, p.edition, p.first, p.first+p.passages)
 }
 
 // putBeside stores vectors of another encoder for a part whose edition searches still find.
@@ -507,20 +483,8 @@ func (d db) pinned(ctx context.Context) (map[int64]string, error) {
 }
 
 // dueReembedding lists jobs whose time has come.
-func (d db) dueReembedding(ctx context.Context, now int64, limit int) (out []reembedding, err error) {
-	rows, err := d.Query(ctx, dueReembeddings, now, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var in reembedding
-		if err := rows.Scan(&in.Job, &in.Attempt); err != nil {
-			return nil, err
-		}
-		out = append(out, in)
-	}
-	return out, rows.Err()
+func (d db) dueReembedding(ctx context.Context, now int64, limit int) ([]reembedding, error) {
+	return readAll(ctx, d, dueReembeddings, func(in *reembedding) []any { return []any{&in.Job, &in.Attempt} }, now, limit)
 }
 
 func (d db) startedReembedding(ctx context.Context, in reembedding) error {
@@ -556,24 +520,12 @@ func (d db) lookAtMetadata(ctx context.Context, limit int) (done bool, err error
 		collection            int64
 		document, name, value string
 	}
-	var list []value
-	rows, err := d.Query(ctx, unseenMetadata, limit)
-	if err != nil {
-		return false, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var v value
-		if err := rows.Scan(&v.collection, &v.document, &v.name, &v.value); err != nil {
-			return false, err
-		}
-		list = append(list, v)
-	}
-	if err := rows.Err(); err != nil || len(list) == 0 {
+	unseen, err := readAll(ctx, d, unseenMetadata, func(v *value) []any { return []any{&v.collection, &v.document, &v.name, &v.value} }, limit)
+	if err != nil || len(unseen) == 0 {
 		return err == nil, err
 	}
 	return false, d.Tx(ctx, func(tx *store.Tx) error {
-		for _, v := range list {
+		for _, v := range unseen {
 			kind, n := column(v.value)
 			if _, err := tx.Exec(ctx, seeMetadata, kind, n, v.collection, v.document, v.name); err != nil {
 				return err

@@ -108,20 +108,10 @@ func (d db) copyVectors(ctx context.Context, after place, limit int) (next place
 	return next, done, err
 }
 
-func (d db) missing(ctx context.Context, tx *store.Tx, after place, limit int) (out []part, err error) {
-	rows, err := tx.Query(ctx, missingVectors, after.edition, after.part, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var p part
-		if err := rows.Scan(&p.collection, &p.edition, &p.first, &p.passages, &p.encoder, &p.packed); err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, rows.Err()
+func (d db) missing(ctx context.Context, tx *store.Tx, after place, limit int) ([]part, error) {
+	return readAll(ctx, tx, missingVectors, func(p *part) []any {
+		return []any{&p.collection, &p.edition, &p.first, &p.passages, &p.encoder, &p.packed}
+	}, after.edition, after.part, limit)
 }
 
 // dropStrays deletes vectors of editions that are gone: replicas of versions before pgvector leave them.

@@ -108,7 +108,7 @@ func (d db) retire(ctx context.Context, tx *store.Tx, collection int64, document
 }
 
 // twin is the id of another document with this text, which the viewer may read; empty: there is none.
-func (d db) twin(ctx context.Context, q querier, v viewer, c Collection, x Document) (id string, err error) {
+func (d db) twin(ctx context.Context, q store.Querier, v viewer, c Collection, x Document) (id string, err error) {
 	clause, args := v.may(c, 4)
 	err = q.QueryRow(ctx, twins+clause+" ORDER BY d.created_at, d.id LIMIT 1", append([]any{c.id, digest(x.Text), x.ID}, args...)...).Scan(&id)
 	if store.NoRows(err) {

@@ -91,19 +91,7 @@ func (d db) cutText(ctx context.Context, collection, edition int64) (c cutText, 
 	if err != nil {
 		return c, false, err
 	}
-	rows, err := d.Query(ctx, wordedParts, edition)
-	if err != nil {
-		return c, false, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var t storedTerms
-		if err := rows.Scan(&t.part, &t.passages); err != nil {
-			return c, false, err
-		}
-		c.parts = append(c.parts, t)
-	}
-	if err := rows.Err(); err != nil {
+	if c.parts, err = readAll(ctx, d, wordedParts, func(t *storedTerms) []any { return []any{&t.part, &t.passages} }, edition); err != nil {
 		return c, false, err
 	}
 	cuts, err := d.Query(ctx, cutPlaces, edition)
@@ -126,20 +114,8 @@ func (d db) cutText(ctx context.Context, collection, edition int64) (c cutText, 
 }
 
 // unworded lists editions after one that searches find and whose terms are not stored, with their collections.
-func (d db) unworded(ctx context.Context, after int64, limit int) (out [][2]int64, err error) {
-	rows, err := d.Query(ctx, unworded, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // read only
-	for rows.Next() {
-		var x [2]int64
-		if err := rows.Scan(&x[0], &x[1]); err != nil {
-			return nil, err
-		}
-		out = append(out, x)
-	}
-	return out, rows.Err()
+func (d db) unworded(ctx context.Context, after int64, limit int) ([][2]int64, error) {
+	return readAll(ctx, d, unworded, func(x *[2]int64) []any { return []any{&x[0], &x[1]} }, after, limit)
 }
 
 // readers returns the editions that the viewer may read, and those of them that the filter lets through; nil where
@@ -162,19 +138,11 @@ func (d db) readers(ctx context.Context, s scope) (readable, wanted []int64, err
 	return readable, wanted, err
 }
 
+// editions lists what a query finds; not nil when that is nothing.
 func (d db) editions(ctx context.Context, query string, args []any) ([]int64, error) {
-	rows, err := d.Query(ctx, query, args...)
-	if err != nil {
-		return nil, err
+	out, err := readAll(ctx, d, query, func(e *int64) []any { return []any{e} }, args...)
+	if err == nil && out == nil {
+		out = []int64{}
 	}
-	defer rows.Close() //nolint:errcheck // read only
-	out := []int64{}
-	for rows.Next() {
-		var e int64
-		if err := rows.Scan(&e); err != nil {
-			return nil, err
-		}
-		out = append(out, e)
-	}
-	return out, rows.Err()
+	return out, err
 }

@@ -170,7 +170,9 @@ func TestRerank(t *testing.T) {
 			t.Errorf("%.50v: %v, want invalid", r, err)
 		}
 	}
-	w.s.encoderDigest = "another" // as after an upgrade
+	another := *w.s.heads.builtin
+	another.Encoder = "another" // as after an upgrade
+	w.s.heads.builtin = &another
 	if _, err := w.s.Rerank(t.Context(), "", "a", documents); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("a head on another encoder: %v, want a conflict", err)
 	}

@@ -3,7 +3,6 @@ package harness
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -116,12 +115,3 @@ func (n *NATS) Kill() {
 	_ = n.cmd.Process.Kill()
 	<-n.done
 }
-
-// Pause stops it without ending it, as a machine that hangs; Resume lets it go on.
-func (n *NATS) Pause() { _ = n.cmd.Process.Signal(syscall.SIGSTOP) }
-
-// Resume is the end of Pause.
-func (n *NATS) Resume() { _ = n.cmd.Process.Signal(syscall.SIGCONT) }
-
-// String names it in messages.
-func (n *NATS) String() string { return fmt.Sprintf("nats-server on port %s", n.port) }

@@ -194,15 +194,6 @@ func (s *Platform) Stop() (took time.Duration, err error) {
 	return took, err
 }
 
-// Output is what all processes wrote.
-func (s *Platform) Output() string {
-	var b strings.Builder
-	for _, p := range s.Processes {
-		b.WriteString(p.Output())
-	}
-	return b.String()
-}
-
 // Name says what runs in it.
 func (p *Process) Name() string {
 	if len(p.o.Services) == 0 {

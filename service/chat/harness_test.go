@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect"
 
 	guardv1 "aran/api/gen/aran/guard/v1"
+	"aran/api/gen/aran/guard/v1/guardv1connect"
 	inferv1 "aran/api/gen/aran/infer/v1"
 	"aran/api/gen/aran/infer/v1/inferv1connect"
 	searchv1 "aran/api/gen/aran/search/v1"
@@ -34,6 +35,8 @@ import (
 // fakeGuard is a small guard: it blocks an attack, redacts e-mail addresses, and holds back the last word of an
 // answer.
 type fakeGuard struct {
+	guardv1connect.UnimplementedGuardServiceHandler // of the rest
+
 	mu    sync.Mutex
 	away  error
 	seen  []string // texts that were scanned

@@ -22,6 +22,9 @@ import (
 	"aran/platform/store"
 	"aran/platform/watch"
 	"aran/service/guard/detect"
+	"aran/service/guard/injection"
+	"aran/service/guard/outgoing"
+	"aran/service/guard/pii"
 )
 
 // Migrations make the tables.
@@ -39,12 +42,12 @@ type Deps struct {
 
 // Service judges. Safe for concurrent use.
 type Service struct {
-	cfg      Config
-	db       *store.DB
-	rules    *detect.Rules
-	server   rpc.Server
-	public   *rpc.Public
-	verdicts metric.Int64Counter
+	cfg       Config
+	db        *store.DB
+	injection *injection.Detector
+	server    rpc.Server
+	public    *rpc.Public
+	verdicts  metric.Int64Counter
 }
 
 // New compiles the rules.
@@ -52,11 +55,11 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	rules, err := detect.Builtin()
+	found, err := injection.Builtin()
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: d.DB, rules: rules, server: d.Server}
+	s := &Service{cfg: cfg, db: d.DB, injection: found, server: d.Server}
 	if s.verdicts, err = otel.Meter("aran/service/guard").Int64Counter("aran_guard_verdicts"); err != nil {
 		return nil, err
 	}
@@ -99,8 +102,8 @@ func (s *Service) Scan(ctx context.Context, texts []string, origin detect.Origin
 }
 
 func (s *Service) input(text string, origin detect.Origin) Result {
-	found := s.rules.Scan(text, origin)
-	r := Result{Verdict: Allow, Score: detect.Combine(found), Findings: found}
+	found := s.injection.Judge(text, origin)
+	r := Result{Verdict: Allow, Score: found.Score, Findings: found.Findings}
 	threshold := s.cfg.UserThreshold
 	if origin != detect.User {
 		threshold = s.cfg.DocumentThreshold
@@ -111,7 +114,7 @@ func (s *Service) input(text string, origin detect.Origin) Result {
 	case r.Score >= s.cfg.FlagThreshold:
 		r.Verdict = Flag
 	}
-	private := detect.Private(text)
+	private := pii.Find(text)
 	r.Findings = append(r.Findings, private...)
 	if origin == detect.User {
 		s.apply(&r, text, private)
@@ -122,11 +125,11 @@ func (s *Service) input(text string, origin detect.Origin) Result {
 // output judges a whole text on its way out.
 func (s *Service) output(text string, canaries []string) Result {
 	r := Result{Verdict: Allow}
-	if leaked := detect.Canaries(text, canaries); len(leaked) > 0 {
+	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
 		r.Verdict, r.Score, r.Findings = Block, 1, leaked
 		return r
 	}
-	found := detect.Apart(append(detect.Links(text, s.cfg.AllowHosts), detect.Private(text)...))
+	found := detect.Apart(append(outgoing.Links(text, s.cfg.AllowHosts), pii.Find(text)...))
 	r.Findings = found
 	s.applyOutput(&r, text, found)
 	return r

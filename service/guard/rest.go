@@ -24,6 +24,7 @@ type findingBody struct {
 	Score float64 `json:"score"`
 	Start int     `json:"start" doc:"byte offset into the text"`
 	End   int     `json:"end"`
+	Why   string  `json:"why,omitempty" doc:"one sentence"`
 }
 
 type resultBody struct {
@@ -90,7 +91,7 @@ func (s *Service) scan(ctx context.Context, in *scanIn) (*scanOut, error) {
 func show(r Result) resultBody {
 	b := resultBody{Verdict: r.Verdict, Score: r.Score, Findings: []findingBody{}, Redacted: r.Redacted}
 	for _, f := range detect.Apart(append([]detect.Finding{}, r.Findings...)) {
-		b.Findings = append(b.Findings, findingBody{f.Kind, f.Rule, f.Score, f.Start, f.End})
+		b.Findings = append(b.Findings, findingBody{f.Kind, f.Rule, f.Score, f.Start, f.End, f.Why})
 	}
 	return b
 }

@@ -6,6 +6,7 @@ import (
 
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
+	"aran/platform/fault"
 	"aran/service/guard/detect"
 )
 
@@ -38,6 +39,21 @@ func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb
 	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings)}, nil
 }
 
+// Anonymize is not there yet.
+func (handler) Anonymize(context.Context, *pb.AnonymizeRequest) (*pb.AnonymizeResponse, error) {
+	return nil, fault.New(fault.Unsupported, "unsupported", "Pseudonyms are not there yet.")
+}
+
+// Restore is not there yet.
+func (handler) Restore(context.Context, *pb.RestoreRequest) (*pb.RestoreResponse, error) {
+	return nil, fault.New(fault.Unsupported, "unsupported", "Pseudonyms are not there yet.")
+}
+
+// CheckTool is not there yet.
+func (handler) CheckTool(context.Context, *pb.CheckToolRequest) (*pb.CheckToolResponse, error) {
+	return nil, fault.New(fault.Unsupported, "unsupported", "Tools can't be checked yet.")
+}
+
 // origin: what is not said is a user's.
 func origin(o pb.Origin) detect.Origin {
 	switch o {
@@ -58,7 +74,7 @@ func verdict(v string) pb.Verdict {
 
 func findings(fs []detect.Finding) (out []*pb.Finding) {
 	for _, f := range fs {
-		out = append(out, &pb.Finding{Kind: f.Kind, Rule: f.Rule, Score: f.Score, Start: int32(f.Start), End: int32(f.End)}) //nolint:gosec // texts are at most a million bytes
+		out = append(out, &pb.Finding{Kind: f.Kind, Rule: f.Rule, Score: f.Score, Start: int32(f.Start), End: int32(f.End), Why: f.Why}) //nolint:gosec // texts are at most a million bytes
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"aran/service/guard/detect"
+	"aran/service/guard/outgoing"
 )
 
 const (
@@ -29,7 +30,7 @@ type Checked struct {
 // begin is held back, so that nothing is released in two halves that would have been removed as a whole: cutting an answer into
 // pieces in any way releases the same text in total.
 func (s *Service) CheckOutput(ctx context.Context, text string, canaries []string, final bool) (Checked, error) { //nolint:revive // a fact about the text
-	if leaked := detect.Canaries(text, canaries); len(leaked) > 0 {
+	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
 		r := Result{Verdict: Block, Score: 1, Findings: leaked}
 		return Checked{Verdict: Block, Findings: leaked}, s.record(ctx, []string{text}, detect.Output, []Result{r})
 	}

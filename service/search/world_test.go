@@ -147,7 +147,11 @@ func vectorOf(text string) []float32 {
 }
 
 // judge is a guard that blocks one phrase and flags another.
-type judge struct{ away atomic.Bool }
+type judge struct {
+	guardv1connect.UnimplementedGuardServiceHandler // of the rest
+
+	away atomic.Bool
+}
 
 func (j *judge) Scan(_ context.Context, r *guardv1.ScanRequest) (*guardv1.ScanResponse, error) {
 	if j.away.Load() {
@@ -165,10 +169,6 @@ func (j *judge) Scan(_ context.Context, r *guardv1.ScanRequest) (*guardv1.ScanRe
 		out.Results = append(out.Results, res)
 	}
 	return out, nil
-}
-
-func (*judge) CheckOutput(context.Context, *guardv1.CheckOutputRequest) (*guardv1.CheckOutputResponse, error) {
-	return nil, fault.New(fault.Unsupported, "", "Not here.")
 }
 
 // world is a search service with everything real around it but guard and encoder.

@@ -1,30 +1,43 @@
-// Package detect finds what guard judges: instructions in text that is only data, personal data, secrets, and
-// links that carry data away.
+// Package detect finds instructions in text that is only data, by rules that people can read.
 //
 // It is pure: no clock, no network, no state. Every function takes linear time (RE2), whatever the text.
 package detect
 
 import (
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"golang.org/x/text/unicode/norm"
+
+	"aran/service/guard/canon"
 )
 
 // Finding is one reason. Start and End are byte offsets into the text that was given.
 type Finding struct {
 	Kind  string // injection, jailbreak, secret, canary, link, pii.email, …
 	Rule  string
-	Score float64
+	Score float64 // 0 to 1
 	Start int
 	End   int
+	Why   string // one sentence for people, without the text itself
+}
+
+// Apart sorts findings and drops those that overlap an earlier one.
+func Apart(all []Finding) []Finding {
+	slices.SortStableFunc(all, func(a, b Finding) int { return a.Start - b.Start })
+	out := all[:0]
+	end := 0
+	for _, f := range all {
+		if f.Start >= end {
+			out = append(out, f)
+			end = f.End
+		}
+	}
+	return out
 }
 
 // Origin says where a text came from.
@@ -76,7 +89,7 @@ func Compile(file []byte) (*Rules, error) {
 			r.Origins = []Origin{User, Document, Tool}
 		}
 		for n := range r.Near {
-			r.Near[n] = norm.NFKD.String(r.Near[n]) // as Normalize leaves Indic vowel signs
+			r.Near[n] = norm.NFKD.String(r.Near[n]) // as canon.Plain leaves Indic vowel signs
 		}
 		for _, m := range r.Match {
 			re, err := regexp.Compile(norm.NFKD.String(m))
@@ -92,26 +105,20 @@ func Compile(file []byte) (*Rules, error) {
 // All lists the rules.
 func (rs *Rules) All() []Rule { return slices.Clone(rs.rules) }
 
-// Digest-worthy bounds: what is decoded, and how much of it.
-const (
-	decodeRuns  = 8
-	decodeBytes = 64 << 10
-)
-
 // Scan finds instructions in a text of an origin, in its plain form and in what it hides as base64.
 func (rs *Rules) Scan(s string, origin Origin) []Finding {
-	t := Normalize(s)
+	t := canon.Plain(s)
 	out := rs.scan(t, origin)
-	for _, h := range hidden(s) {
-		for _, f := range rs.scan(Normalize(h.text), origin) {
-			f.Rule, f.Start, f.End = f.Rule+"+base64", h.start, h.end
+	for _, h := range canon.Decode(s) {
+		for _, f := range rs.scan(canon.Plain(h.Text), origin) {
+			f.Rule, f.Start, f.End = f.Rule+"+"+h.How, h.Start, h.End
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-func (rs *Rules) scan(t Text, origin Origin) (out []Finding) {
+func (rs *Rules) scan(t canon.Text, origin Origin) (out []Finding) {
 	for _, r := range rs.rules {
 		if !slices.Contains(r.Origins, origin) || !slices.ContainsFunc(r.Near, func(n string) bool { return strings.Contains(t.Plain, n) }) {
 			continue
@@ -119,7 +126,7 @@ func (rs *Rules) scan(t Text, origin Origin) (out []Finding) {
 		for _, re := range r.match {
 			if m := re.FindStringIndex(t.Plain); m != nil {
 				start, end := t.Span(m[0], m[1])
-				out = append(out, Finding{r.Kind, r.ID, r.Weight, start, end})
+				out = append(out, Finding{Kind: r.Kind, Rule: r.ID, Score: r.Weight, Start: start, End: end})
 				break
 			}
 		}
@@ -139,42 +146,4 @@ func Combine(findings []Finding) float64 {
 		}
 	}
 	return 1 - rest
-}
-
-var base64Run = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`)
-
-type hiddenText struct {
-	text       string
-	start, end int
-}
-
-// hidden decodes long base64 runs that hold text.
-func hidden(s string) (out []hiddenText) {
-	budget := decodeBytes
-	for _, m := range base64Run.FindAllStringIndex(s, decodeRuns) {
-		run := strings.TrimRight(s[m[0]:m[1]], "=")
-		if len(run) > budget {
-			break
-		}
-		budget -= len(run)
-		b, err := base64.RawStdEncoding.DecodeString(run[:len(run)-len(run)%4])
-		if err == nil && readable(b) {
-			out = append(out, hiddenText{string(b), m[0], m[1]})
-		}
-	}
-	return out
-}
-
-func readable(b []byte) bool {
-	if !utf8.Valid(b) {
-		return false
-	}
-	good, all := 0, 0
-	for _, r := range string(b) {
-		all++
-		if unicode.IsLetter(r) || unicode.IsSpace(r) || unicode.IsPunct(r) {
-			good++
-		}
-	}
-	return all > 0 && good*10 >= all*8
 }

@@ -146,8 +146,10 @@ type Finding struct {
 	// 0 to 1.
 	Score float64 `protobuf:"fixed64,3,opt,name=score,proto3" json:"score,omitempty"`
 	// Byte offsets into the text that was sent: [start, end).
-	Start         int32 `protobuf:"varint,4,opt,name=start,proto3" json:"start,omitempty"`
-	End           int32 `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	Start int32 `protobuf:"varint,4,opt,name=start,proto3" json:"start,omitempty"`
+	End   int32 `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	// One sentence for people. It does not repeat the text.
+	Why           string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,11 +219,24 @@ func (x *Finding) GetEnd() int32 {
 	return 0
 }
 
+func (x *Finding) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // ScanRequest holds up to 256 texts of one origin.
 type ScanRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Texts         []string               `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
-	Origin        Origin                 `protobuf:"varint,2,opt,name=origin,proto3,enum=aran.guard.v1.Origin" json:"origin,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Texts  []string               `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
+	Origin Origin                 `protobuf:"varint,2,opt,name=origin,proto3,enum=aran.guard.v1.Origin" json:"origin,omitempty"`
+	// Collections that the texts belong to or are asked about: the strictest of their policies holds.
+	Collections []string `protobuf:"bytes,3,rep,name=collections,proto3" json:"collections,omitempty"`
+	// The conversation that reads the texts. What it read of untrusted origin limits the tools that it may use.
+	Conversation string `protobuf:"bytes,4,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// Where documents and tool results came from, in the order of the texts; empty or one for each.
+	Sources       []string `protobuf:"bytes,5,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +285,27 @@ func (x *ScanRequest) GetOrigin() Origin {
 	return Origin_ORIGIN_UNSPECIFIED
 }
 
+func (x *ScanRequest) GetCollections() []string {
+	if x != nil {
+		return x.Collections
+	}
+	return nil
+}
+
+func (x *ScanRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *ScanRequest) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
 // ScanResult belongs to one text.
 type ScanResult struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -277,7 +313,9 @@ type ScanResult struct {
 	Score    float64                `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
 	Findings []*Finding             `protobuf:"bytes,3,rep,name=findings,proto3" json:"findings,omitempty"`
 	// The text with what policy redacts replaced; empty unless the verdict is REDACT.
-	Redacted      string `protobuf:"bytes,4,opt,name=redacted,proto3" json:"redacted,omitempty"`
+	Redacted string `protobuf:"bytes,4,opt,name=redacted,proto3" json:"redacted,omitempty"`
+	// The policy that was applied, and its version: `default@0`, `support@7`.
+	Policy        string `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +378,13 @@ func (x *ScanResult) GetRedacted() string {
 	return ""
 }
 
+func (x *ScanResult) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
 // ScanResponse has one result for each text, in order.
 type ScanResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -393,7 +438,17 @@ type CheckOutputRequest struct {
 	// Random marks placed in the instructions; one in the answer means that the instructions leak.
 	Canaries []string `protobuf:"bytes,2,rep,name=canaries,proto3" json:"canaries,omitempty"`
 	// No more text follows: nothing is held back.
-	Final         bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	Final bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	// As in ScanRequest.
+	Collections []string `protobuf:"bytes,4,rep,name=collections,proto3" json:"collections,omitempty"`
+	// Pseudonyms of this conversation are put back.
+	Conversation string `protobuf:"bytes,5,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// The end of what was released before, at most 4,096 bytes. It is looked at and never released again.
+	Before string `protobuf:"bytes,6,opt,name=before,proto3" json:"before,omitempty"`
+	// Instructions that the answer must not repeat.
+	Instructions []string `protobuf:"bytes,7,rep,name=instructions,proto3" json:"instructions,omitempty"`
+	// A JSON schema (2020-12) that the whole answer must meet. It is checked when final, and text holds all of the answer.
+	Schema        string `protobuf:"bytes,8,opt,name=schema,proto3" json:"schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +504,41 @@ func (x *CheckOutputRequest) GetFinal() bool {
 	return false
 }
 
+func (x *CheckOutputRequest) GetCollections() []string {
+	if x != nil {
+		return x.Collections
+	}
+	return nil
+}
+
+func (x *CheckOutputRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *CheckOutputRequest) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *CheckOutputRequest) GetInstructions() []string {
+	if x != nil {
+		return x.Instructions
+	}
+	return nil
+}
+
+func (x *CheckOutputRequest) GetSchema() string {
+	if x != nil {
+		return x.Schema
+	}
+	return ""
+}
+
 // CheckOutputResponse says how much may be released, and as what.
 type CheckOutputResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -458,7 +548,9 @@ type CheckOutputResponse struct {
 	// What is to be sent again with the next piece; empty when final or blocked.
 	Hold string `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"`
 	// Positions are into the request's text.
-	Findings      []*Finding `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	Findings []*Finding `protobuf:"bytes,4,rep,name=findings,proto3" json:"findings,omitempty"`
+	// As in ScanResult.
+	Policy        string `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,37 +613,491 @@ func (x *CheckOutputResponse) GetFindings() []*Finding {
 	return nil
 }
 
+func (x *CheckOutputResponse) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+// AnonymizeRequest holds texts of one conversation.
+type AnonymizeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Texts []string               `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
+	// The same value has the same pseudonym in one conversation, and another one in another.
+	Conversation  string   `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Collections   []string `protobuf:"bytes,3,rep,name=collections,proto3" json:"collections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnonymizeRequest) Reset() {
+	*x = AnonymizeRequest{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnonymizeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnonymizeRequest) ProtoMessage() {}
+
+func (x *AnonymizeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnonymizeRequest.ProtoReflect.Descriptor instead.
+func (*AnonymizeRequest) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AnonymizeRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *AnonymizeRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *AnonymizeRequest) GetCollections() []string {
+	if x != nil {
+		return x.Collections
+	}
+	return nil
+}
+
+// AnonymizeResponse has one text for each of the request's, in order.
+type AnonymizeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*AnonymizedText      `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnonymizeResponse) Reset() {
+	*x = AnonymizeResponse{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnonymizeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnonymizeResponse) ProtoMessage() {}
+
+func (x *AnonymizeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnonymizeResponse.ProtoReflect.Descriptor instead.
+func (*AnonymizeResponse) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AnonymizeResponse) GetResults() []*AnonymizedText {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// AnonymizedText is a text with pseudonyms.
+type AnonymizedText struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// Positions are into the request's text.
+	Findings      []*Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnonymizedText) Reset() {
+	*x = AnonymizedText{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnonymizedText) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnonymizedText) ProtoMessage() {}
+
+func (x *AnonymizedText) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnonymizedText.ProtoReflect.Descriptor instead.
+func (*AnonymizedText) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AnonymizedText) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *AnonymizedText) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+// RestoreRequest is stateless: the caller sends again what was held back, with what came since.
+type RestoreRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Text         string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// No more text follows: nothing is held back.
+	Final         bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreRequest) Reset() {
+	*x = RestoreRequest{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreRequest) ProtoMessage() {}
+
+func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
+func (*RestoreRequest) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RestoreRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+// RestoreResponse says what may be shown now.
+type RestoreResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Release string                 `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
+	// What is to be sent again with the next piece; empty when final.
+	Hold          string `protobuf:"bytes,2,opt,name=hold,proto3" json:"hold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreResponse) Reset() {
+	*x = RestoreResponse{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreResponse) ProtoMessage() {}
+
+func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
+func (*RestoreResponse) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RestoreResponse) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *RestoreResponse) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+// CheckToolRequest names a tool that a model wants to use.
+type CheckToolRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Tool  string                 `protobuf:"bytes,1,opt,name=tool,proto3" json:"tool,omitempty"`
+	// Its arguments as JSON; they are judged as well.
+	Arguments     string   `protobuf:"bytes,2,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	Conversation  string   `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Collections   []string `protobuf:"bytes,4,rep,name=collections,proto3" json:"collections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckToolRequest) Reset() {
+	*x = CheckToolRequest{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckToolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckToolRequest) ProtoMessage() {}
+
+func (x *CheckToolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckToolRequest.ProtoReflect.Descriptor instead.
+func (*CheckToolRequest) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckToolRequest) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *CheckToolRequest) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+func (x *CheckToolRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *CheckToolRequest) GetCollections() []string {
+	if x != nil {
+		return x.Collections
+	}
+	return nil
+}
+
+// CheckToolResponse says whether the tool may be used. ALLOW and FLAG mean yes.
+type CheckToolResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       Verdict                `protobuf:"varint,1,opt,name=verdict,proto3,enum=aran.guard.v1.Verdict" json:"verdict,omitempty"`
+	Findings      []*Finding             `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	Policy        string                 `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckToolResponse) Reset() {
+	*x = CheckToolResponse{}
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckToolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckToolResponse) ProtoMessage() {}
+
+func (x *CheckToolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_aran_guard_v1_guard_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckToolResponse.ProtoReflect.Descriptor instead.
+func (*CheckToolResponse) Descriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CheckToolResponse) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *CheckToolResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *CheckToolResponse) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
 var File_aran_guard_v1_guard_proto protoreflect.FileDescriptor
 
 const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\n" +
-	"\x19aran/guard/v1/guard.proto\x12\raran.guard.v1\x1a\x1bbuf/validate/validate.proto\"o\n" +
+	"\x19aran/guard/v1/guard.proto\x12\raran.guard.v1\x1a\x1bbuf/validate/validate.proto\"\x81\x01\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n" +
 	"\x05score\x18\x03 \x01(\x01R\x05score\x12\x14\n" +
 	"\x05start\x18\x04 \x01(\x05R\x05start\x12\x10\n" +
-	"\x03end\x18\x05 \x01(\x05R\x03end\"q\n" +
+	"\x03end\x18\x05 \x01(\x05R\x03end\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"\xfc\x01\n" +
 	"\vScanRequest\x12)\n" +
 	"\x05texts\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xc0\x84=R\x05texts\x127\n" +
-	"\x06origin\x18\x02 \x01(\x0e2\x15.aran.guard.v1.OriginB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06origin\"\xa4\x01\n" +
+	"\x06origin\x18\x02 \x01(\x0e2\x15.aran.guard.v1.OriginB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06origin\x120\n" +
+	"\vcollections\x18\x03 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02\x18dR\vcollections\x12+\n" +
+	"\fconversation\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\fconversation\x12*\n" +
+	"\asources\x18\x05 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\x80\x02\"\x05r\x03\x18\xf4\x03R\asources\"\xbc\x01\n" +
 	"\n" +
 	"ScanResult\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.aran.guard.v1.VerdictR\averdict\x12\x14\n" +
 	"\x05score\x18\x02 \x01(\x01R\x05score\x122\n" +
 	"\bfindings\x18\x03 \x03(\v2\x16.aran.guard.v1.FindingR\bfindings\x12\x1a\n" +
-	"\bredacted\x18\x04 \x01(\tR\bredacted\"C\n" +
+	"\bredacted\x18\x04 \x01(\tR\bredacted\x12\x16\n" +
+	"\x06policy\x18\x05 \x01(\tR\x06policy\"C\n" +
 	"\fScanResponse\x123\n" +
-	"\aresults\x18\x01 \x03(\v2\x19.aran.guard.v1.ScanResultR\aresults\"x\n" +
+	"\aresults\x18\x01 \x03(\v2\x19.aran.guard.v1.ScanResultR\aresults\"\xd2\x02\n" +
 	"\x12CheckOutputRequest\x12\x1d\n" +
 	"\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\x12-\n" +
 	"\bcanaries\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x10\"\ar\x05\x10\b\x18\x80\x01R\bcanaries\x12\x14\n" +
-	"\x05final\x18\x03 \x01(\bR\x05final\"\xa9\x01\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\x120\n" +
+	"\vcollections\x18\x04 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02\x18dR\vcollections\x12+\n" +
+	"\fconversation\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18dR\fconversation\x12 \n" +
+	"\x06before\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06before\x124\n" +
+	"\finstructions\x18\a \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\x10\"\x06r\x04\x18\xa0\x8d\x06R\finstructions\x12!\n" +
+	"\x06schema\x18\b \x01(\tB\t\xbaH\x06r\x04\x18\xa0\x8d\x06R\x06schema\"\xc1\x01\n" +
 	"\x13CheckOutputResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.aran.guard.v1.VerdictR\averdict\x12\x18\n" +
 	"\arelease\x18\x02 \x01(\tR\arelease\x12\x12\n" +
 	"\x04hold\x18\x03 \x01(\tR\x04hold\x122\n" +
-	"\bfindings\x18\x04 \x03(\v2\x16.aran.guard.v1.FindingR\bfindings*j\n" +
+	"\bfindings\x18\x04 \x03(\v2\x16.aran.guard.v1.FindingR\bfindings\x12\x16\n" +
+	"\x06policy\x18\x05 \x01(\tR\x06policy\"\x9e\x01\n" +
+	"\x10AnonymizeRequest\x12)\n" +
+	"\x05texts\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x80\x02\"\x06r\x04\x18\xc0\x84=R\x05texts\x12-\n" +
+	"\fconversation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\fconversation\x120\n" +
+	"\vcollections\x18\x03 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02\x18dR\vcollections\"L\n" +
+	"\x11AnonymizeResponse\x127\n" +
+	"\aresults\x18\x01 \x03(\v2\x1d.aran.guard.v1.AnonymizedTextR\aresults\"X\n" +
+	"\x0eAnonymizedText\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x122\n" +
+	"\bfindings\x18\x02 \x03(\v2\x16.aran.guard.v1.FindingR\bfindings\"t\n" +
+	"\x0eRestoreRequest\x12\x1d\n" +
+	"\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\x12-\n" +
+	"\fconversation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\fconversation\x12\x14\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\"?\n" +
+	"\x0fRestoreResponse\x12\x18\n" +
+	"\arelease\x18\x01 \x01(\tR\arelease\x12\x12\n" +
+	"\x04hold\x18\x02 \x01(\tR\x04hold\"\xbc\x01\n" +
+	"\x10CheckToolRequest\x12\x1e\n" +
+	"\x04tool\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x04tool\x12'\n" +
+	"\targuments\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\targuments\x12-\n" +
+	"\fconversation\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\fconversation\x120\n" +
+	"\vcollections\x18\x04 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02\x18dR\vcollections\"\x91\x01\n" +
+	"\x11CheckToolResponse\x120\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x16.aran.guard.v1.VerdictR\averdict\x122\n" +
+	"\bfindings\x18\x02 \x03(\v2\x16.aran.guard.v1.FindingR\bfindings\x12\x16\n" +
+	"\x06policy\x18\x03 \x01(\tR\x06policy*j\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vORIGIN_USER\x10\x01\x12\x13\n" +
@@ -563,10 +1109,13 @@ const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\rVERDICT_ALLOW\x10\x01\x12\x10\n" +
 	"\fVERDICT_FLAG\x10\x02\x12\x12\n" +
 	"\x0eVERDICT_REDACT\x10\x03\x12\x11\n" +
-	"\rVERDICT_BLOCK\x10\x042\xa5\x01\n" +
+	"\rVERDICT_BLOCK\x10\x042\x8f\x03\n" +
 	"\fGuardService\x12?\n" +
 	"\x04Scan\x12\x1a.aran.guard.v1.ScanRequest\x1a\x1b.aran.guard.v1.ScanResponse\x12T\n" +
-	"\vCheckOutput\x12!.aran.guard.v1.CheckOutputRequest\x1a\".aran.guard.v1.CheckOutputResponseB\x99\x01\n" +
+	"\vCheckOutput\x12!.aran.guard.v1.CheckOutputRequest\x1a\".aran.guard.v1.CheckOutputResponse\x12N\n" +
+	"\tAnonymize\x12\x1f.aran.guard.v1.AnonymizeRequest\x1a .aran.guard.v1.AnonymizeResponse\x12H\n" +
+	"\aRestore\x12\x1d.aran.guard.v1.RestoreRequest\x1a\x1e.aran.guard.v1.RestoreResponse\x12N\n" +
+	"\tCheckTool\x12\x1f.aran.guard.v1.CheckToolRequest\x1a .aran.guard.v1.CheckToolResponseB\x99\x01\n" +
 	"\x11com.aran.guard.v1B\n" +
 	"GuardProtoP\x01Z\"aran/api/gen/aran/guard/v1;guardv1\xa2\x02\x03AGX\xaa\x02\rAran.Guard.V1\xca\x02\rAran\\Guard\\V1\xe2\x02\x19Aran\\Guard\\V1\\GPBMetadata\xea\x02\x0fAran::Guard::V1b\x06proto3"
 
@@ -583,7 +1132,7 @@ func file_aran_guard_v1_guard_proto_rawDescGZIP() []byte {
 }
 
 var file_aran_guard_v1_guard_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_aran_guard_v1_guard_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_aran_guard_v1_guard_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_aran_guard_v1_guard_proto_goTypes = []any{
 	(Origin)(0),                 // 0: aran.guard.v1.Origin
 	(Verdict)(0),                // 1: aran.guard.v1.Verdict
@@ -593,23 +1142,40 @@ var file_aran_guard_v1_guard_proto_goTypes = []any{
 	(*ScanResponse)(nil),        // 5: aran.guard.v1.ScanResponse
 	(*CheckOutputRequest)(nil),  // 6: aran.guard.v1.CheckOutputRequest
 	(*CheckOutputResponse)(nil), // 7: aran.guard.v1.CheckOutputResponse
+	(*AnonymizeRequest)(nil),    // 8: aran.guard.v1.AnonymizeRequest
+	(*AnonymizeResponse)(nil),   // 9: aran.guard.v1.AnonymizeResponse
+	(*AnonymizedText)(nil),      // 10: aran.guard.v1.AnonymizedText
+	(*RestoreRequest)(nil),      // 11: aran.guard.v1.RestoreRequest
+	(*RestoreResponse)(nil),     // 12: aran.guard.v1.RestoreResponse
+	(*CheckToolRequest)(nil),    // 13: aran.guard.v1.CheckToolRequest
+	(*CheckToolResponse)(nil),   // 14: aran.guard.v1.CheckToolResponse
 }
 var file_aran_guard_v1_guard_proto_depIdxs = []int32{
-	0, // 0: aran.guard.v1.ScanRequest.origin:type_name -> aran.guard.v1.Origin
-	1, // 1: aran.guard.v1.ScanResult.verdict:type_name -> aran.guard.v1.Verdict
-	2, // 2: aran.guard.v1.ScanResult.findings:type_name -> aran.guard.v1.Finding
-	4, // 3: aran.guard.v1.ScanResponse.results:type_name -> aran.guard.v1.ScanResult
-	1, // 4: aran.guard.v1.CheckOutputResponse.verdict:type_name -> aran.guard.v1.Verdict
-	2, // 5: aran.guard.v1.CheckOutputResponse.findings:type_name -> aran.guard.v1.Finding
-	3, // 6: aran.guard.v1.GuardService.Scan:input_type -> aran.guard.v1.ScanRequest
-	6, // 7: aran.guard.v1.GuardService.CheckOutput:input_type -> aran.guard.v1.CheckOutputRequest
-	5, // 8: aran.guard.v1.GuardService.Scan:output_type -> aran.guard.v1.ScanResponse
-	7, // 9: aran.guard.v1.GuardService.CheckOutput:output_type -> aran.guard.v1.CheckOutputResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0,  // 0: aran.guard.v1.ScanRequest.origin:type_name -> aran.guard.v1.Origin
+	1,  // 1: aran.guard.v1.ScanResult.verdict:type_name -> aran.guard.v1.Verdict
+	2,  // 2: aran.guard.v1.ScanResult.findings:type_name -> aran.guard.v1.Finding
+	4,  // 3: aran.guard.v1.ScanResponse.results:type_name -> aran.guard.v1.ScanResult
+	1,  // 4: aran.guard.v1.CheckOutputResponse.verdict:type_name -> aran.guard.v1.Verdict
+	2,  // 5: aran.guard.v1.CheckOutputResponse.findings:type_name -> aran.guard.v1.Finding
+	10, // 6: aran.guard.v1.AnonymizeResponse.results:type_name -> aran.guard.v1.AnonymizedText
+	2,  // 7: aran.guard.v1.AnonymizedText.findings:type_name -> aran.guard.v1.Finding
+	1,  // 8: aran.guard.v1.CheckToolResponse.verdict:type_name -> aran.guard.v1.Verdict
+	2,  // 9: aran.guard.v1.CheckToolResponse.findings:type_name -> aran.guard.v1.Finding
+	3,  // 10: aran.guard.v1.GuardService.Scan:input_type -> aran.guard.v1.ScanRequest
+	6,  // 11: aran.guard.v1.GuardService.CheckOutput:input_type -> aran.guard.v1.CheckOutputRequest
+	8,  // 12: aran.guard.v1.GuardService.Anonymize:input_type -> aran.guard.v1.AnonymizeRequest
+	11, // 13: aran.guard.v1.GuardService.Restore:input_type -> aran.guard.v1.RestoreRequest
+	13, // 14: aran.guard.v1.GuardService.CheckTool:input_type -> aran.guard.v1.CheckToolRequest
+	5,  // 15: aran.guard.v1.GuardService.Scan:output_type -> aran.guard.v1.ScanResponse
+	7,  // 16: aran.guard.v1.GuardService.CheckOutput:output_type -> aran.guard.v1.CheckOutputResponse
+	9,  // 17: aran.guard.v1.GuardService.Anonymize:output_type -> aran.guard.v1.AnonymizeResponse
+	12, // 18: aran.guard.v1.GuardService.Restore:output_type -> aran.guard.v1.RestoreResponse
+	14, // 19: aran.guard.v1.GuardService.CheckTool:output_type -> aran.guard.v1.CheckToolResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_aran_guard_v1_guard_proto_init() }
@@ -623,7 +1189,7 @@ func file_aran_guard_v1_guard_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_aran_guard_v1_guard_proto_rawDesc), len(file_aran_guard_v1_guard_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

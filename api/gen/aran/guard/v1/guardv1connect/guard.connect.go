@@ -39,6 +39,12 @@ const (
 	// GuardServiceCheckOutputProcedure is the fully-qualified name of the GuardService's CheckOutput
 	// RPC.
 	GuardServiceCheckOutputProcedure = "/aran.guard.v1.GuardService/CheckOutput"
+	// GuardServiceAnonymizeProcedure is the fully-qualified name of the GuardService's Anonymize RPC.
+	GuardServiceAnonymizeProcedure = "/aran.guard.v1.GuardService/Anonymize"
+	// GuardServiceRestoreProcedure is the fully-qualified name of the GuardService's Restore RPC.
+	GuardServiceRestoreProcedure = "/aran.guard.v1.GuardService/Restore"
+	// GuardServiceCheckToolProcedure is the fully-qualified name of the GuardService's CheckTool RPC.
+	GuardServiceCheckToolProcedure = "/aran.guard.v1.GuardService/CheckTool"
 )
 
 // GuardServiceClient is a client for the aran.guard.v1.GuardService service.
@@ -47,6 +53,12 @@ type GuardServiceClient interface {
 	Scan(context.Context, *v1.ScanRequest) (*v1.ScanResponse, error)
 	// CheckOutput judges a model's answer, whole or piece by piece.
 	CheckOutput(context.Context, *v1.CheckOutputRequest) (*v1.CheckOutputResponse, error)
+	// Anonymize replaces personal data by pseudonyms, the same ones throughout a conversation.
+	Anonymize(context.Context, *v1.AnonymizeRequest) (*v1.AnonymizeResponse, error)
+	// Restore puts back what Anonymize replaced, in a whole text or piece by piece.
+	Restore(context.Context, *v1.RestoreRequest) (*v1.RestoreResponse, error)
+	// CheckTool says whether a model may use a tool now, after what its conversation has read.
+	CheckTool(context.Context, *v1.CheckToolRequest) (*v1.CheckToolResponse, error)
 }
 
 // NewGuardServiceClient constructs a client for the aran.guard.v1.GuardService service. By default,
@@ -72,6 +84,24 @@ func NewGuardServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(guardServiceMethods.ByName("CheckOutput")),
 			connect.WithClientOptions(opts...),
 		),
+		anonymize: connect.NewClient[v1.AnonymizeRequest, v1.AnonymizeResponse](
+			httpClient,
+			baseURL+GuardServiceAnonymizeProcedure,
+			connect.WithSchema(guardServiceMethods.ByName("Anonymize")),
+			connect.WithClientOptions(opts...),
+		),
+		restore: connect.NewClient[v1.RestoreRequest, v1.RestoreResponse](
+			httpClient,
+			baseURL+GuardServiceRestoreProcedure,
+			connect.WithSchema(guardServiceMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
+		checkTool: connect.NewClient[v1.CheckToolRequest, v1.CheckToolResponse](
+			httpClient,
+			baseURL+GuardServiceCheckToolProcedure,
+			connect.WithSchema(guardServiceMethods.ByName("CheckTool")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -79,6 +109,9 @@ func NewGuardServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 type guardServiceClient struct {
 	scan        *connect.Client[v1.ScanRequest, v1.ScanResponse]
 	checkOutput *connect.Client[v1.CheckOutputRequest, v1.CheckOutputResponse]
+	anonymize   *connect.Client[v1.AnonymizeRequest, v1.AnonymizeResponse]
+	restore     *connect.Client[v1.RestoreRequest, v1.RestoreResponse]
+	checkTool   *connect.Client[v1.CheckToolRequest, v1.CheckToolResponse]
 }
 
 // Scan calls aran.guard.v1.GuardService.Scan.
@@ -99,12 +132,45 @@ func (c *guardServiceClient) CheckOutput(ctx context.Context, req *v1.CheckOutpu
 	return nil, err
 }
 
+// Anonymize calls aran.guard.v1.GuardService.Anonymize.
+func (c *guardServiceClient) Anonymize(ctx context.Context, req *v1.AnonymizeRequest) (*v1.AnonymizeResponse, error) {
+	response, err := c.anonymize.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Restore calls aran.guard.v1.GuardService.Restore.
+func (c *guardServiceClient) Restore(ctx context.Context, req *v1.RestoreRequest) (*v1.RestoreResponse, error) {
+	response, err := c.restore.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CheckTool calls aran.guard.v1.GuardService.CheckTool.
+func (c *guardServiceClient) CheckTool(ctx context.Context, req *v1.CheckToolRequest) (*v1.CheckToolResponse, error) {
+	response, err := c.checkTool.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GuardServiceHandler is an implementation of the aran.guard.v1.GuardService service.
 type GuardServiceHandler interface {
 	// Scan judges texts that are about to reach a model or an index.
 	Scan(context.Context, *v1.ScanRequest) (*v1.ScanResponse, error)
 	// CheckOutput judges a model's answer, whole or piece by piece.
 	CheckOutput(context.Context, *v1.CheckOutputRequest) (*v1.CheckOutputResponse, error)
+	// Anonymize replaces personal data by pseudonyms, the same ones throughout a conversation.
+	Anonymize(context.Context, *v1.AnonymizeRequest) (*v1.AnonymizeResponse, error)
+	// Restore puts back what Anonymize replaced, in a whole text or piece by piece.
+	Restore(context.Context, *v1.RestoreRequest) (*v1.RestoreResponse, error)
+	// CheckTool says whether a model may use a tool now, after what its conversation has read.
+	CheckTool(context.Context, *v1.CheckToolRequest) (*v1.CheckToolResponse, error)
 }
 
 // NewGuardServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -126,12 +192,36 @@ func NewGuardServiceHandler(svc GuardServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(guardServiceMethods.ByName("CheckOutput")),
 		connect.WithHandlerOptions(opts...),
 	)
+	guardServiceAnonymizeHandler := connect.NewUnaryHandlerSimple(
+		GuardServiceAnonymizeProcedure,
+		svc.Anonymize,
+		connect.WithSchema(guardServiceMethods.ByName("Anonymize")),
+		connect.WithHandlerOptions(opts...),
+	)
+	guardServiceRestoreHandler := connect.NewUnaryHandlerSimple(
+		GuardServiceRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(guardServiceMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
+	guardServiceCheckToolHandler := connect.NewUnaryHandlerSimple(
+		GuardServiceCheckToolProcedure,
+		svc.CheckTool,
+		connect.WithSchema(guardServiceMethods.ByName("CheckTool")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/aran.guard.v1.GuardService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GuardServiceScanProcedure:
 			guardServiceScanHandler.ServeHTTP(w, r)
 		case GuardServiceCheckOutputProcedure:
 			guardServiceCheckOutputHandler.ServeHTTP(w, r)
+		case GuardServiceAnonymizeProcedure:
+			guardServiceAnonymizeHandler.ServeHTTP(w, r)
+		case GuardServiceRestoreProcedure:
+			guardServiceRestoreHandler.ServeHTTP(w, r)
+		case GuardServiceCheckToolProcedure:
+			guardServiceCheckToolHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -147,4 +237,16 @@ func (UnimplementedGuardServiceHandler) Scan(context.Context, *v1.ScanRequest) (
 
 func (UnimplementedGuardServiceHandler) CheckOutput(context.Context, *v1.CheckOutputRequest) (*v1.CheckOutputResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.guard.v1.GuardService.CheckOutput is not implemented"))
+}
+
+func (UnimplementedGuardServiceHandler) Anonymize(context.Context, *v1.AnonymizeRequest) (*v1.AnonymizeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.guard.v1.GuardService.Anonymize is not implemented"))
+}
+
+func (UnimplementedGuardServiceHandler) Restore(context.Context, *v1.RestoreRequest) (*v1.RestoreResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.guard.v1.GuardService.Restore is not implemented"))
+}
+
+func (UnimplementedGuardServiceHandler) CheckTool(context.Context, *v1.CheckToolRequest) (*v1.CheckToolResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("aran.guard.v1.GuardService.CheckTool is not implemented"))
 }

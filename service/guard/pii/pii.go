@@ -1,12 +1,15 @@
-package detect
+// Package pii finds personal data and secrets.
+//
+// It is pure: no clock, no network, no state. Every function takes linear time (RE2), whatever the text.
+package pii
 
 import (
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
 	"aran/platform/auth"
+	"aran/service/guard/detect"
 )
 
 // pattern finds candidates of a kind; check, if any, tells real ones from look-alikes.
@@ -35,31 +38,17 @@ var patterns = []pattern{ //nolint:gochecknoglobals // a constant table
 	{"pii.phone", "phone", regexp.MustCompile(`\+\d(?:[ -]?\d){8,14}\b`), nil},
 }
 
-// Private finds personal data and secrets. Findings do not overlap: of two, the one that begins first stays.
-func Private(s string) []Finding {
-	var all []Finding
+// Find finds personal data and secrets. Findings do not overlap: of two, the one that begins first stays.
+func Find(s string) []detect.Finding {
+	var all []detect.Finding
 	for _, p := range patterns {
 		for _, m := range p.re.FindAllStringIndex(s, -1) {
 			if p.check == nil || p.check(s[m[0]:m[1]]) {
-				all = append(all, Finding{p.kind, p.rule, 1, m[0], m[1]})
+				all = append(all, detect.Finding{Kind: p.kind, Rule: p.rule, Score: 1, Start: m[0], End: m[1]})
 			}
 		}
 	}
-	return Apart(all)
-}
-
-// Apart sorts findings and drops those that overlap an earlier one.
-func Apart(all []Finding) []Finding {
-	slices.SortStableFunc(all, func(a, b Finding) int { return a.Start - b.Start })
-	out := all[:0]
-	end := 0
-	for _, f := range all {
-		if f.Start >= end {
-			out = append(out, f)
-			end = f.End
-		}
-	}
-	return out
+	return detect.Apart(all)
 }
 
 func digits(s string) []int {
@@ -126,44 +115,4 @@ func isIBAN(s string) bool {
 // isSSN refuses numbers that the US administration never issues.
 func isSSN(s string) bool {
 	return s[:3] != "000" && s[:3] != "666" && s[0] != '9' && s[4:6] != "00" && s[7:] != "0000"
-}
-
-var link = regexp.MustCompile(`(!?)\[([^\]\n]*)\]\(\s*<?([a-zA-Z][a-zA-Z0-9+.-]*:[^)\s>]+)>?[^)\n]*\)`)
-
-const longQuery = 48 // bytes of query or fragment: enough to carry something away
-
-// Links finds Markdown that could carry data away when it is shown: images of other hosts, links with long queries, and
-// links that are no web address. Hosts of the allow list pass.
-func Links(s string, allow []string) []Finding {
-	var out []Finding
-	for _, m := range link.FindAllStringSubmatchIndex(s, -1) {
-		u, err := url.Parse(s[m[6]:m[7]])
-		if err == nil && slices.Contains(allow, u.Hostname()) && (u.Scheme == "https" || u.Scheme == "http") {
-			continue
-		}
-		image := m[2] != m[3]
-		switch {
-		case image:
-			out = append(out, Finding{"link", "image", 1, m[0], m[1]})
-		case err != nil || u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "mailto":
-			out = append(out, Finding{"link", "scheme", 1, m[0], m[1]})
-		case u.User != nil || len(u.RawQuery)+len(u.Fragment) > longQuery:
-			out = append(out, Finding{"link", "query", 1, m[0], m[1]})
-		}
-	}
-	return out
-}
-
-// Canaries finds the marks that stand only in the instructions.
-func Canaries(s string, canaries []string) []Finding {
-	var out []Finding
-	lower := strings.ToLower(s)
-	for _, c := range canaries {
-		if i := strings.Index(lower, strings.ToLower(c)); i >= 0 && len(lower) == len(s) {
-			out = append(out, Finding{"canary", "canary", 1, i, i + len(c)})
-		} else if i := strings.Index(s, c); i >= 0 {
-			out = append(out, Finding{"canary", "canary", 1, i, i + len(c)})
-		}
-	}
-	return out
 }

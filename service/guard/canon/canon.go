@@ -1,4 +1,8 @@
-package detect
+// Package canon brings text to one canonical form, whatever it was disguised as, and keeps the way back to the
+// positions of the original.
+//
+// It is pure: no clock, no network, no state. Every function takes linear time, whatever the text.
+package canon
 
 import (
 	"maps"
@@ -35,10 +39,10 @@ const (
 	fewestSpaced      = 5                // letters that stand alone, to count as one spaced-out word
 )
 
-// Normalize brings a text to its plain form: compatibility forms resolved (NFKC), lower case, look-alikes folded, invisible
+// Plain brings a text to its plain form: compatibility forms resolved (NFKC), lower case, look-alikes folded, invisible
 // characters and combining marks dropped, tag characters read as what they hide, white space single, spaced-out words joined.
 // It takes linear time.
-func Normalize(s string) Text {
+func Plain(s string) Text {
 	b := &builder{at: make([]int32, 0, len(s)+1)}
 	b.out.Grow(len(s))
 	for i, r := range s {

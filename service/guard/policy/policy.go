@@ -42,7 +42,7 @@ type Policy struct {
 	PII        PII        `json:"pii,omitzero" yaml:"pii,omitempty"`
 	Anonymise  string     `json:"anonymise,omitempty" yaml:"anonymise,omitempty" doc:"when personal data is replaced by pseudonyms: never, providers (before a provider outside sees it) or always"`
 	Layers     []string   `json:"layers,omitempty" yaml:"layers,omitempty" doc:"what looks for instructions: rules (always), compact, embeddings, judge"`
-	AllowHosts []string   `json:"allow_hosts,omitzero" yaml:"allow_hosts,omitempty" doc:"hosts that images and links in answers may point to; *.example.org names all hosts below it"`
+	AllowHosts []string   `json:"allow_hosts,omitzero" yaml:"allow_hosts,omitzero" doc:"hosts that images and links in answers may point to; *.example.org names all hosts below it"`
 	Languages  []string   `json:"languages,omitempty" yaml:"languages,omitempty" doc:"languages whose rules are used besides the built-in ones (BCP 47: ta, de)"`
 	Boundaries []Boundary `json:"boundaries,omitempty" yaml:"boundaries,omitempty" doc:"topics and limits of your own: name, on (input, output or both), phrases, patterns (RE2), description, action"`
 	Tools      Tools      `json:"tools,omitzero" yaml:"tools,omitempty"`
@@ -116,9 +116,9 @@ type Tools struct {
 // ask is set, what neither of them names. Of allow and ask, allow goes first: `allow: ["search.*"]`, `ask: ["*"]` asks for all
 // but searches. Nothing set allows everything.
 type ToolRules struct {
-	Allow []string `json:"allow,omitzero" yaml:"allow,omitempty" doc:"names of tools that may be used; * stands for anything"`
-	Ask   []string `json:"ask,omitzero" yaml:"ask,omitempty" doc:"names of tools that a person must agree to each time"`
-	Deny  []string `json:"deny,omitzero" yaml:"deny,omitempty" doc:"names of tools that may not be used"`
+	Allow []string `json:"allow,omitzero" yaml:"allow,omitzero" doc:"names of tools that may be used; * stands for anything"`
+	Ask   []string `json:"ask,omitzero" yaml:"ask,omitzero" doc:"names of tools that a person must agree to each time"`
+	Deny  []string `json:"deny,omitzero" yaml:"deny,omitzero" doc:"names of tools that may not be used"`
 }
 
 // What ToolRules say of a tool.
@@ -183,9 +183,9 @@ func Default() Policy {
 			HTML: Redact, Code: Allow, SQL: Allow, Topics: Block,
 		},
 		PII:       PII{Packs: []string{"in", "eu", "us"}},
-		Anonymise: Never,
-		Layers:    []string{Rules, Compact},
-		Tools:     Tools{AfterUntrusted: ToolRules{Ask: []string{"*"}}},
+		Anonymise: Never, AllowHosts: []string{},
+		Layers: []string{Rules, Compact},
+		Tools:  Tools{AfterUntrusted: ToolRules{Ask: []string{"*"}}},
 	}
 }
 

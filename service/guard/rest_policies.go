@@ -78,10 +78,6 @@ func revision(match, none string) (int64, error) {
 	return n, nil
 }
 
-type policyNameIn struct {
-	Name string `path:"name" maxLength:"63" doc:"default: the tenant's own"`
-}
-
 func (s *Service) policyRoutes(p *rpc.Public) {
 	read, manage := rpc.Access{Scope: auth.ScopeGuard}, rpc.Access{Scope: auth.ScopeGuardManage}
 	rpc.Register(p, huma.Operation{OperationID: "listGuardPolicies", Method: http.MethodGet, Path: policiesPath, Summary: "List your tenant's policies, with the operator's"}, read, s.getPolicies)
@@ -120,8 +116,8 @@ type policyOut struct {
 }
 
 type getPolicyIn struct {
-	policyNameIn
-	Version int64 `query:"version" minimum:"0" doc:"the active one unless said otherwise"`
+	Name    string `path:"name" maxLength:"63" doc:"default: the tenant's own"`
+	Version int64  `query:"version" minimum:"0" doc:"the active one unless said otherwise"`
 }
 
 func (s *Service) getPolicy(ctx context.Context, in *getPolicyIn) (*policyOut, error) {
@@ -133,7 +129,7 @@ func (s *Service) getPolicy(ctx context.Context, in *getPolicyIn) (*policyOut, e
 }
 
 type putPolicyIn struct {
-	policyNameIn
+	Name  string `path:"name" maxLength:"63" doc:"default: the tenant's own"`
 	Match string `header:"If-Match" maxLength:"64" doc:"the ETag that you read: refuse if it was changed meanwhile"`
 	None  string `header:"If-None-Match" maxLength:"64" doc:"*: refuse if there is one"`
 	Body  proposalBody
@@ -159,11 +155,11 @@ func (s *Service) putPolicy(ctx context.Context, in *putPolicyIn) (*policyOut, e
 	if err != nil {
 		return nil, err
 	}
-	return s.getPolicy(ctx, &getPolicyIn{in.policyNameIn, v.Version})
+	return s.getPolicy(ctx, &getPolicyIn{in.Name, v.Version})
 }
 
 type versionsIn struct {
-	policyNameIn
+	Name string `path:"name" maxLength:"63" doc:"default: the tenant's own"`
 	rpc.Page
 }
 
@@ -199,7 +195,7 @@ func (s *Service) getVersions(ctx context.Context, in *versionsIn) (*versionsOut
 }
 
 type activateIn struct {
-	policyNameIn
+	Name  string `path:"name" maxLength:"63" doc:"default: the tenant's own"`
 	Match string `header:"If-Match" maxLength:"64" doc:"the ETag that you read: refuse if it was changed meanwhile"`
 	Body  struct {
 		Version int64  `json:"version" minimum:"0" doc:"0 ends the use"`
@@ -292,19 +288,20 @@ func showDifference(d *Difference) *differenceOut {
 }
 
 type sinceIn struct {
-	policyNameIn
+	Name  string    `path:"name" maxLength:"63" doc:"default: the tenant's own"`
 	Since time.Time `query:"since" doc:"RFC 3339; a week ago unless said otherwise"`
 }
 
-func (in sinceIn) from() time.Time {
-	if in.Since.IsZero() {
+// from is a week ago unless a time is said.
+func from(since time.Time) time.Time {
+	if since.IsZero() {
 		return time.Now().AddDate(0, 0, -7)
 	}
-	return in.Since
+	return since
 }
 
 func (s *Service) getDryRun(ctx context.Context, in *sinceIn) (*differenceOut, error) {
-	d, err := s.DryRun(ctx, in.Name, in.from())
+	d, err := s.DryRun(ctx, in.Name, from(in.Since))
 	if err != nil {
 		return nil, err
 	}
@@ -312,15 +309,16 @@ func (s *Service) getDryRun(ctx context.Context, in *sinceIn) (*differenceOut, e
 }
 
 type previewIn struct {
-	sinceIn
-	Body struct {
+	Name  string    `path:"name" maxLength:"63" doc:"default: the tenant's own"`
+	Since time.Time `query:"since" doc:"RFC 3339; a week ago unless said otherwise"`
+	Body  struct {
 		Policy      policy.Policy `json:"policy"`
 		Collections []string      `json:"collections,omitempty" maxItems:"64"`
 	}
 }
 
 func (s *Service) postPreview(ctx context.Context, in *previewIn) (*differenceOut, error) {
-	d, err := s.Preview(ctx, Proposal{Policy: in.Name, Document: in.Body.Policy, Collections: in.Body.Collections}, in.from())
+	d, err := s.Preview(ctx, Proposal{Policy: in.Name, Document: in.Body.Policy, Collections: in.Body.Collections}, from(in.Since))
 	if err != nil {
 		return nil, err
 	}

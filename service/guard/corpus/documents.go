@@ -64,9 +64,9 @@ func (into inserts) file(name string) ([]Row, error) {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	var out []Row
-	for _, part := range strings.Split("\n"+string(b), "\n## ")[1:] {
+	for _, part := range strings.Split("\n"+string(b), "\n## source=")[1:] {
 		head, body, _ := strings.Cut(part, "\n")
-		g, err := header("## " + head)
+		g, err := header("## source=" + head)
 		if err != nil {
 			return nil, fmt.Errorf("documents %s: %w", name, err)
 		}

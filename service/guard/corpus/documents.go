@@ -19,8 +19,11 @@ import (
 // and data/inserts.txt what is put in, as groups of a list file: label and language say which goes where, and
 // "family=task" are instructions that would be harmless had the user given them.
 
-// injectedPer is how many attacks a document gets.
-const injectedPer = 4
+// What a document gets.
+const (
+	harmlessPer = 3
+	attacksPer  = 4
+)
 
 type insert struct {
 	text, family string
@@ -64,9 +67,9 @@ func (into inserts) file(name string) ([]Row, error) {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	var out []Row
-	for _, part := range strings.Split("\n"+string(b), "\n## ")[1:] {
+	for _, part := range strings.Split("\n"+string(b), "\n## source=")[1:] {
 		head, body, _ := strings.Cut(part, "\n")
-		g, err := header("## " + head)
+		g, err := header("## source=" + head)
 		if err != nil {
 			return nil, fmt.Errorf("documents %s: %w", name, err)
 		}
@@ -85,9 +88,12 @@ func (into inserts) pairs(g group, doc string) []Row {
 	row.Pair = fmt.Sprintf("%s/%x", g.source, hash(doc))
 	out := []Row{row}
 	with := into[g.lang]
-	for k := range 1 + injectedPer {
+	for k := range harmlessPer + attacksPer {
 		rnd := seeded(g.source, doc, k)
-		label := min(k, 1)
+		label := 0
+		if k >= harmlessPer {
+			label = 1
+		}
 		list := with[label]
 		if len(list) == 0 || (label == 1 && g.lang != "en" && rnd.IntN(4) == 0) {
 			list = into["en"][label] // an attack on a reader of any language is often in English

@@ -92,7 +92,7 @@ func list(name string, s slots) ([]Row, error) {
 			block = append(block, line)
 		case line == "<<<":
 			in, block = true, nil
-		case strings.HasPrefix(line, "## "):
+		case strings.HasPrefix(line, "## source="):
 			g, err = header(line)
 			if err != nil {
 				err = fmt.Errorf("training file %s, line %d: %w", name, i+1, err)

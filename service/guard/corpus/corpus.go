@@ -39,15 +39,15 @@ func Rows() ([]Row, error) {
 		return nil, err
 	}
 	all = append(all, written...)
-	documents, err := documents()
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, documents...)
 	found, err := mined()
 	if err != nil {
 		return nil, err
 	}
+	documents, err := documents(found) // before the found rows, so that a clean one keeps its pair
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, documents...)
 	return whole(distinct(append(all, found...))), nil
 }
 

@@ -123,4 +123,6 @@ func Counts(rows []Row, name func(Row) string) []Count {
 	return out
 }
 
-func (c Count) String() string { return fmt.Sprintf("%s: %d benign, %d attacks", c.Name, c.Benign, c.Attacks) }
+func (c Count) String() string {
+	return fmt.Sprintf("%s: %d benign, %d attacks", c.Name, c.Benign, c.Attacks)
+}

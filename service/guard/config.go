@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"time"
 
 	"aran/service/guard/policy"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	FeedbackOpen   int     `yaml:"feedback_open" doc:"reports of wrong verdicts of a tenant that may wait for review"`
 	FeedbackPerDay int     `yaml:"feedback_per_day" doc:"reports of wrong verdicts that one reporter may make in a day"`
 
+	PseudonymTTL time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
+
 	// Settings of earlier versions. Check says where each has moved.
 	UserThreshold     float64  `yaml:"user_threshold" doc:"moved to guard.policy.thresholds.user.block"`
 	DocumentThreshold float64  `yaml:"document_threshold" doc:"moved to guard.policy.thresholds.document.block and tool.block"`
@@ -46,6 +49,7 @@ func Default() Config {
 		Policy:      policy.Default(),
 		Floor:       policy.Policy{Output: policy.Actions{Canary: Block, Secret: Redact}},
 		HistoryDays: 30, HistoryRows: 50_000, HistoryScore: 0.1, FeedbackOpen: 1000, FeedbackPerDay: 50,
+		PseudonymTTL: 30 * 24 * time.Hour,
 	}
 }
 
@@ -59,6 +63,9 @@ func (c Config) Check() error {
 	}
 	if err := c.Floor.Check(); err != nil {
 		return fmt.Errorf("guard.floor.%w", err)
+	}
+	if c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL {
+		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
 	}
 	switch {
 	case c.HistoryDays < 0 || c.HistoryDays > 3650:
@@ -98,3 +105,5 @@ func (c Config) checkMoved() error {
 	}
 	return nil
 }
+
+const maxPseudonymTTL = 10 * 365 * 24 * time.Hour

@@ -2,7 +2,8 @@
 //
 // A tenant's policy, the policies of the collections that a request names, and the operator's floor say together what is done
 // about what is found: the strictest of them holds. Every verdict has reasons and names the versions that it rests on, and every
-// decision that is not "allow" is an event. Guard keeps no text, except what somebody hands over with a report of a wrong verdict.
+// decision that is not "allow" is an event. Guard keeps no text but what somebody hands over with a report of a wrong verdict, and
+// the values that it gave pseudonyms for, each sealed with the key of whose they are.
 package guard
 
 import (
@@ -10,6 +11,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -40,7 +42,7 @@ var Migrations embed.FS
 // Deps is what the service stands on.
 type Deps struct {
 	DB     *store.DB
-	Box    *seal.Box
+	Box    *seal.Box // seals pseudonyms and reports; without it there are none
 	Server rpc.Server
 	Log    *slog.Logger
 	Health *watch.Health
@@ -56,6 +58,7 @@ type Service struct {
 	server    rpc.Server
 	public    *rpc.Public
 	verdicts  metric.Int64Counter
+	vault     *vault
 	policies  *shelf
 	history   *history
 
@@ -73,7 +76,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, injection: found, server: d.Server}
+	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, injection: found, server: d.Server, vault: newVault(cfg, d)}
 	meter := otel.Meter("aran/service/guard")
 	if s.verdicts, err = meter.Int64Counter("aran_guard_verdicts"); err != nil {
 		return nil, err
@@ -93,6 +96,7 @@ func (s *Service) Start(ctx context.Context) error {
 	s.stop = stop
 	s.loops.Go(func() { s.writeLoop(loop) })
 	s.loops.Go(func() { s.tidyLoop(loop) })
+	s.vault.start(ctx)
 	return nil
 }
 
@@ -103,7 +107,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.loops.Wait()
-	return s.history.flush(ctx)
+	return errors.Join(s.history.flush(ctx), s.vault.close(ctx))
 }
 
 // Job is what is judged, and under which policies.
@@ -175,7 +179,7 @@ func (s *Service) result(text string, origin detect.Origin, book *rulebook) Resu
 
 // alike reports whether two policies look for the same things, so that one look serves both.
 func alike(a, b policy.Policy) bool {
-	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && slices.Equal(a.AllowHosts, b.AllowHosts) &&
+	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && a.PII.Names == b.PII.Names && slices.Equal(a.AllowHosts, b.AllowHosts) &&
 		slices.Equal(a.Languages, b.Languages) && reflect.DeepEqual(a.Boundaries, b.Boundaries)
 }
 
@@ -203,7 +207,9 @@ func (s *Service) attack(text string, origin detect.Origin, _ policy.Policy) obs
 }
 
 // private finds personal data and secrets.
-func (s *Service) private(text string, _ policy.Policy) []detect.Finding { return pii.Find(text) }
+func (s *Service) private(text string, p policy.Policy) []detect.Finding {
+	return pii.Options{Packs: p.PII.Packs, Names: p.PII.Names}.Find(text)
+}
 
 // leaving finds what an answer may not carry out.
 func (s *Service) leaving(text string, p policy.Policy, hosts []string) []detect.Finding {

@@ -189,7 +189,7 @@ func policies(t *testing.T, on engine) {
 		t.Errorf("what the policy leaves out is the operator's: %+v", r)
 	}
 	// The policy and the reasons reach callers of both kinds.
-	r, err := (&world{h.s, h.db, h.a, h.id}).client("chat").Scan(t.Context(), &pb.ScanRequest{Texts: []string{cardText}, Origin: pb.Origin_ORIGIN_USER, Collections: []string{"docs"}})
+	r, err := (&world{s: h.s, db: h.db, a: h.a, id: h.id}).client("chat").Scan(t.Context(), &pb.ScanRequest{Texts: []string{cardText}, Origin: pb.Origin_ORIGIN_USER, Collections: []string{"docs"}})
 	if err != nil || r.GetResults()[0].GetPolicy() != "default@1" || r.GetResults()[0].GetFindings()[0].GetWhy() == "" {
 		t.Errorf("over the internal contract: %v, %v", r, err)
 	}

@@ -101,6 +101,7 @@ func (s *Service) routes() *rpc.Public {
 	})
 	s.policyRoutes(p)
 	s.feedbackRoutes(p)
+	s.anonymizeRoutes(p)
 	return p
 }
 

@@ -27,7 +27,6 @@ const (
 	maxPairs       = 5000 // of a conversation
 	racesAtMost    = 16   // between replicas, before the caller is asked to try again
 	lifeEvery      = time.Hour
-	tidyEvery      = 10 * time.Minute
 	tidyAtOnce     = 200
 	mapsKept       = 256 // conversations whose pairs stay opened
 	mapsKeptFor    = 30 * time.Second
@@ -171,7 +170,7 @@ func (s *Service) Erase(ctx context.Context, tenant, subject string) error {
 	if box == nil {
 		return errNoKeys()
 	}
-	if err := s.ForgetReports(ctx, tenant, subject); err != nil {
+	if err := s.EraseReports(ctx, tenant, subject); err != nil {
 		return err
 	}
 	who := tenant + "\x00" + subject

@@ -64,9 +64,6 @@ func (c Config) Check() error {
 	if err := c.Floor.Check(); err != nil {
 		return fmt.Errorf("guard.floor.%w", err)
 	}
-	if c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL {
-		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
-	}
 	switch {
 	case c.HistoryDays < 0 || c.HistoryDays > 3650:
 		return fmt.Errorf("guard.history_days %d: use 0 to 3650", c.HistoryDays)
@@ -74,6 +71,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("guard.history_rows %d: use 100 to 10000000", c.HistoryRows)
 	case !(c.HistoryScore >= 0 && c.HistoryScore <= 1):
 		return fmt.Errorf("guard.history_score %v: use 0 to 1", c.HistoryScore)
+	case c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL:
+		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
 	case c.FeedbackOpen < 1 || c.FeedbackOpen > 100_000:
 		return fmt.Errorf("guard.feedback_open %d: use 1 to 100000", c.FeedbackOpen)
 	case c.FeedbackPerDay < 1 || c.FeedbackPerDay > 10_000:

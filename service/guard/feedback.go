@@ -244,9 +244,9 @@ func (s *Service) Export(ctx context.Context) ([]byte, int, error) {
 	return out.Bytes(), len(gone), s.exported(ctx, id, gone, hex.EncodeToString(sum[:]))
 }
 
-// ForgetReports forgets what somebody of a tenant reported: their notes, their texts and their name on them and on reviews. What
+// EraseReports forgets what somebody of a tenant reported: their notes, their texts and their name on them and on reviews. What
 // they changed as managers of policies stays recorded. Somebody who never reported anything is no error.
-func (s *Service) ForgetReports(ctx context.Context, tenant, reporter string) error {
+func (s *Service) EraseReports(ctx context.Context, tenant, reporter string) error {
 	if reporter == "" || len(reporter) > 256 {
 		return fault.New(fault.Invalid, "invalid", "Say whose reports are to be forgotten.")
 	}

@@ -94,9 +94,9 @@ func New(cfg Config, d Deps) (*Service, error) {
 func (s *Service) Start(ctx context.Context) error {
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
+	s.vault.start(ctx)
 	s.loops.Go(func() { s.writeLoop(loop) })
 	s.loops.Go(func() { s.tidyLoop(loop) })
-	s.vault.start(ctx)
 	return nil
 }
 

@@ -45,6 +45,7 @@ const (
 	waitingMost   = 8192 // records that wait to be written; of more, the newest are dropped and counted
 	writeEvery    = time.Second
 	writeAt       = 512
+	tidyEvery     = 10 * time.Minute
 	dropsName     = "aran_guard_history_dropped"
 	maxCounts     = 4096
 	dayCountsKept = 400 // days

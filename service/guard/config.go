@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // What policy does about a finding.
@@ -26,6 +27,8 @@ type Config struct {
 	InputNumbers      string   `yaml:"input_numbers" doc:"card, bank account and identity numbers in a user's text"`
 	InputContacts     string   `yaml:"input_contacts" doc:"e-mail addresses and telephone numbers in a user's text"`
 	AllowHosts        []string `yaml:"allow_hosts" doc:"hosts that images and links in answers may point to"`
+
+	ConversationTTL time.Duration `yaml:"conversation_ttl" doc:"how long it is known what a conversation has read, since it was last used"`
 }
 
 // Default blocks instructions, redacts secrets and numbers on the way out, and flags them on the way in.
@@ -34,6 +37,7 @@ func Default() Config {
 		UserThreshold: 0.7, DocumentThreshold: 0.85, FlagThreshold: 0.4,
 		OutputSecrets: Redact, OutputNumbers: Redact, OutputContacts: Allow, OutputLinks: Redact,
 		InputSecrets: Redact, InputNumbers: Flag, InputContacts: Allow,
+		ConversationTTL: 30 * 24 * time.Hour,
 	}
 }
 
@@ -51,6 +55,9 @@ func (c Config) Check() error {
 		if !slices.Contains([]string{Allow, Flag, Redact, Block}, v) {
 			return fmt.Errorf("guard.%s %q: use allow, flag, redact or block", name, v)
 		}
+	}
+	if c.ConversationTTL < time.Hour || c.ConversationTTL > 10*365*24*time.Hour {
+		return fmt.Errorf("guard.conversation_ttl %s: use 1h to 87600h", c.ConversationTTL)
 	}
 	return nil
 }

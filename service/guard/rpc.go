@@ -24,6 +24,9 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 	if err != nil {
 		return nil, err
 	}
+	if err := h.s.read(ctx, r, results); err != nil {
+		return nil, err
+	}
 	out := &pb.ScanResponse{}
 	for _, x := range results {
 		out.Results = append(out.Results, &pb.ScanResult{Verdict: verdict(x.Verdict), Score: x.Score, Redacted: x.Redacted, Findings: findings(x.Findings)})
@@ -47,11 +50,6 @@ func (handler) Anonymize(context.Context, *pb.AnonymizeRequest) (*pb.AnonymizeRe
 // Restore is not there yet.
 func (handler) Restore(context.Context, *pb.RestoreRequest) (*pb.RestoreResponse, error) {
 	return nil, fault.New(fault.Unsupported, "unsupported", "Pseudonyms are not there yet.")
-}
-
-// CheckTool is not there yet.
-func (handler) CheckTool(context.Context, *pb.CheckToolRequest) (*pb.CheckToolResponse, error) {
-	return nil, fault.New(fault.Unsupported, "unsupported", "Tools can't be checked yet.")
 }
 
 // origin: what is not said is a user's.

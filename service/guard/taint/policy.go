@@ -57,6 +57,35 @@ func Default() Policy {
 	}
 }
 
+// Lists are patterns of tools as policy documents have them. Denied is what Deny names and, as soon as Allow or Ask is set, what
+// neither of them names; of these two, Allow goes first. Nothing set allows everything.
+type Lists struct{ Allow, Ask, Deny []string }
+
+// FromLists makes what holds at every level, and what holds from Untrusted on, into policies. Whatever the second one allows,
+// it allows only as long as no attack was found, and not at what untrusted text names.
+func FromLists(always, afterUntrusted Lists) Policies {
+	rules := func(l Lists, below, upTo Level) (out []Rule) {
+		add := func(tools []string, upTo Level, beyond Outcome) {
+			if len(tools) > 0 {
+				out = append(out, Rule{Tools: tools, UpTo: upTo, Beyond: beyond})
+			}
+		}
+		add(l.Deny, below, Deny)
+		add(l.Allow, upTo, Deny)
+		add(l.Ask, below, Ask)
+		if l.Allow == nil && l.Ask == nil {
+			below = upTo
+		}
+		add([]string{"*"}, below, Deny)
+		return out
+	}
+	trusted := Default().Trusted
+	return Policies{
+		{Trusted: trusted, Flow: Allow, Rules: rules(always, Never, Flagged)},
+		{Trusted: trusted, Flow: Deny, Rules: rules(afterUntrusted, Document, Untrusted)},
+	}
+}
+
 // Bounds of a policy.
 const (
 	maxRules    = 100
@@ -180,7 +209,11 @@ func (p Policy) Decide(s State, key string, c Call) Decision {
 	rule, pattern := p.rule(c.Tool)
 	d := Decision{Outcome: Allow, Level: s.Level, Rule: pattern}
 	if s.Level > rule.UpTo {
-		d.add(Reason{KindLevel, pattern, or(rule.Beyond, Deny), levelWhy(s.Level, rule.UpTo)})
+		beyond := or(rule.Beyond, Deny)
+		if s.Level == Flagged && rule.UpTo > Never {
+			beyond = Deny // who asks a person then asks them for what an attacker wrote
+		}
+		d.add(Reason{KindLevel, pattern, beyond, levelWhy(s.Level, rule.UpTo)})
 	}
 	if s.Level < Untrusted {
 		return d // nothing was read that could aim it
@@ -284,7 +317,7 @@ func (p Policy) rule(tool string) (Rule, string) {
 	}
 	for _, r := range p.Rules {
 		for _, pattern := range r.Tools {
-			if matches(pattern, name) || matches(pattern, last) {
+			if p := canonical(pattern); matches(pattern, tool) || matches(p, name) || matches(p, last) {
 				return r, pattern
 			}
 		}

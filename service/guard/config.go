@@ -29,6 +29,7 @@ type Config struct {
 	AllowHosts        []string `yaml:"allow_hosts" doc:"hosts that images and links in answers may point to"`
 
 	ConversationTTL time.Duration `yaml:"conversation_ttl" doc:"how long it is known what a conversation has read, since it was last used"`
+	PseudonymTTL    time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
 }
 
 // Default blocks instructions, redacts secrets and numbers on the way out, and flags them on the way in.
@@ -38,6 +39,7 @@ func Default() Config {
 		OutputSecrets: Redact, OutputNumbers: Redact, OutputContacts: Allow, OutputLinks: Redact,
 		InputSecrets: Redact, InputNumbers: Flag, InputContacts: Allow,
 		ConversationTTL: 30 * 24 * time.Hour,
+		PseudonymTTL:    30 * 24 * time.Hour,
 	}
 }
 
@@ -59,5 +61,10 @@ func (c Config) Check() error {
 	if c.ConversationTTL < time.Hour || c.ConversationTTL > 10*365*24*time.Hour {
 		return fmt.Errorf("guard.conversation_ttl %s: use 1h to 87600h", c.ConversationTTL)
 	}
+	if c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL {
+		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
+	}
 	return nil
 }
+
+const maxPseudonymTTL = 10 * 365 * 24 * time.Hour

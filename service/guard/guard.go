@@ -1,6 +1,7 @@
 // Package guard judges text: what may reach a model or an index, and what of an answer may be shown.
 //
-// Every verdict has reasons, and every decision that is not "allow" is an event. Guard keeps no text. Its
+// Every verdict has reasons, and every decision that is not "allow" is an event. Guard keeps no text but the values that it gave
+// pseudonyms for, sealed with the key of whose they are. Its
 // first layer is rules with weights; their combined score orders findings and is not a calibrated probability.
 package guard
 
@@ -19,6 +20,7 @@ import (
 
 	"aran/platform/auth"
 	"aran/platform/rpc"
+	"aran/platform/seal"
 	"aran/platform/store"
 	"aran/platform/watch"
 	"aran/service/guard/detect"
@@ -35,6 +37,7 @@ var Migrations embed.FS
 // Deps is what the service stands on.
 type Deps struct {
 	DB     *store.DB
+	Box    *seal.Box // seals pseudonyms; without it there are none
 	Server rpc.Server
 	Log    *slog.Logger
 	Health *watch.Health
@@ -48,6 +51,7 @@ type Service struct {
 	server    rpc.Server
 	public    *rpc.Public
 	verdicts  metric.Int64Counter
+	vault     *vault
 }
 
 // New compiles the rules.
@@ -59,7 +63,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: d.DB, injection: found, server: d.Server}
+	s := &Service{cfg: cfg, db: d.DB, injection: found, server: d.Server, vault: newVault(cfg, d)}
 	if s.verdicts, err = otel.Meter("aran/service/guard").Int64Counter("aran_guard_verdicts"); err != nil {
 		return nil, err
 	}
@@ -68,11 +72,14 @@ func New(cfg Config, d Deps) (*Service, error) {
 	return s, nil
 }
 
-// Start has nothing to launch.
-func (s *Service) Start(context.Context) error { return nil }
+// Start begins to delete what has expired.
+func (s *Service) Start(ctx context.Context) error {
+	s.vault.start(ctx)
+	return nil
+}
 
-// Stop has nothing to stop.
-func (s *Service) Stop(context.Context) error { return nil }
+// Stop ends the deletions.
+func (s *Service) Stop(ctx context.Context) error { return s.vault.close(ctx) }
 
 // Result is the verdict on one text.
 type Result struct {

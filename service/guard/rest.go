@@ -53,6 +53,7 @@ func (s *Service) routes() *rpc.Public {
 	p := rpc.NewPublic(s.server, "Guard")
 	rpc.Register(p, huma.Operation{OperationID: "scan", Method: http.MethodPost, Path: "/api/v1/guard/scan", Summary: "Judge text", MaxBodyBytes: maxScanBody}, rpc.Access{Scope: auth.ScopeGuard}, s.scan)
 	rpc.Register(p, huma.Operation{OperationID: "checkTool", Method: http.MethodPost, Path: "/api/v1/guard/tools", Summary: "Say whether a model may use a tool now, after what its conversation has read", MaxBodyBytes: maxScanBody}, rpc.Access{Scope: auth.ScopeGuard}, s.postTool)
+	s.anonymizeRoutes(p)
 	return p
 }
 

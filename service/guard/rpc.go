@@ -6,7 +6,6 @@ import (
 
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
-	"aran/platform/fault"
 	"aran/service/guard/detect"
 )
 
@@ -42,14 +41,24 @@ func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb
 	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings)}, nil
 }
 
-// Anonymize is not there yet.
-func (handler) Anonymize(context.Context, *pb.AnonymizeRequest) (*pb.AnonymizeResponse, error) {
-	return nil, fault.New(fault.Unsupported, "unsupported", "Pseudonyms are not there yet.")
+func (h handler) Anonymize(ctx context.Context, r *pb.AnonymizeRequest) (*pb.AnonymizeResponse, error) {
+	results, err := h.s.Anonymize(ctx, r.GetConversation(), r.GetTexts())
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.AnonymizeResponse{}
+	for _, x := range results {
+		out.Results = append(out.Results, &pb.AnonymizedText{Text: x.Text, Findings: findings(x.Findings)})
+	}
+	return out, nil
 }
 
-// Restore is not there yet.
-func (handler) Restore(context.Context, *pb.RestoreRequest) (*pb.RestoreResponse, error) {
-	return nil, fault.New(fault.Unsupported, "unsupported", "Pseudonyms are not there yet.")
+func (h handler) Restore(ctx context.Context, r *pb.RestoreRequest) (*pb.RestoreResponse, error) {
+	release, hold, err := h.s.Restore(ctx, r.GetConversation(), r.GetText(), r.GetFinal())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.RestoreResponse{Release: release, Hold: hold}, nil
 }
 
 // origin: what is not said is a user's.

@@ -61,8 +61,15 @@ func TestRedteam(t *testing.T) {
 		t.Errorf("list: %v: %s", err, out)
 	}
 	for _, args := range [][]string{
-		{"--target", leaky.URL}, {"--offline", "--target", leaky.URL, "--model", "m"}, {"--key-env", "X"}, {"--fail-over", "2"}, {"--at-once", "0"},
-		{"--packs", "nothing"}, {"--mutate", "nothing"}, {"--within", "0s"}, {"more"},
+		{"--target", leaky.URL},
+		{"--offline", "--target", leaky.URL, "--model", "m"},
+		{"--key-env", "X"},
+		{"--fail-over", "2"},
+		{"--at-once", "0"},
+		{"--packs", "nothing"},
+		{"--mutate", "nothing"},
+		{"--within", "0s"},
+		{"more"},
 	} {
 		if _, err := run(args...); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v is no usage error", args, err)

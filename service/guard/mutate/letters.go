@@ -237,10 +237,12 @@ func invisibles() []Mutation {
 		strewn("invisible.direction", 2, "\u200e", "\u200f", "\u2066\u2069", "\u061c"),
 		strewn("invisible.variation", 2, "\ufe00", "\ufe0f"),
 		// Shown as the text is, stored back to front (the "trojan source" trick).
-		{Name: "invisible.override", Family: Invisible, apply: func(s string, _ *rand.Rand) string { return override + reversed(s) + end },
+		{
+			Name: "invisible.override", Family: Invisible, apply: func(s string, _ *rand.Rand) string { return override + reversed(s) + end },
 			invert: func(s string) string {
 				return reversed(strings.TrimSuffix(strings.TrimPrefix(s, override), end))
-			}},
+			},
+		},
 	}
 }
 

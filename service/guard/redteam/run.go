@@ -59,11 +59,11 @@ type Attempt struct {
 	Calls    []Call   `json:"calls,omitempty"`
 	Millis   int64    `json:"ms"`
 
-	probe        Probe
-	turns        []string
-	system       string
-	canary       string
-	fill         *strings.Replacer
+	probe  Probe
+	turns  []string
+	system string
+	canary string
+	fill   *strings.Replacer
 }
 
 // attempts lists what a plan runs, in its order: the same for the same seed.
@@ -101,7 +101,7 @@ func syllables(r *rand.Rand) string {
 func (p Plan) attempt(pack Pack, probe Probe, m *mutate.Mutation) *Attempt {
 	a := &Attempt{Pack: pack.Name, Probe: pack.Name + "/" + probe.ID, Title: probe.Title, OWASP: probe.OWASP, ATLAS: probe.ATLAS, probe: probe}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(a.Probe)) // never fails
+	_, _ = h.Write([]byte(a.Probe))               // never fails
 	r := rand.New(rand.NewPCG(p.Seed, h.Sum64())) //nolint:gosec // words that need not be secret
 	left, right := syllables(r), syllables(r)
 	host := syllables(r) + syllables(r) + ".example"

@@ -6,7 +6,6 @@ import (
 
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
-	"aran/platform/fault"
 	"aran/service/guard/detect"
 )
 
@@ -22,6 +21,9 @@ type handler struct{ s *Service }
 func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse, error) {
 	results, err := h.s.Scan(ctx, r.GetTexts(), origin(r.GetOrigin()), r.GetCollections()...)
 	if err != nil {
+		return nil, err
+	}
+	if err := h.s.read(ctx, r, results); err != nil {
 		return nil, err
 	}
 	out := &pb.ScanResponse{}
@@ -57,11 +59,6 @@ func (h handler) Restore(ctx context.Context, r *pb.RestoreRequest) (*pb.Restore
 		return nil, err
 	}
 	return &pb.RestoreResponse{Release: release, Hold: hold}, nil
-}
-
-// CheckTool is not there yet.
-func (handler) CheckTool(context.Context, *pb.CheckToolRequest) (*pb.CheckToolResponse, error) {
-	return nil, fault.New(fault.Unsupported, "unsupported", "Tools can't be checked yet.")
 }
 
 // origin: what is not said is a user's.

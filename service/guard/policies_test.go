@@ -52,7 +52,7 @@ func onPostgres(server *pgtest.Server) engine {
 	return func(testing.TB) (store.Options, func(*seal.Keyring) (*seal.Box, error)) {
 		keys := secret.New(server.Database())
 		return store.Options{URL: secret.New(server.Database())}, func(k *seal.Keyring) (*seal.Box, error) {
-			return seal.OpenURL(context.Background(), k, "guard", keys, slog.New(slog.DiscardHandler)) //nolint:usetesting // each replica opens it again
+			return seal.OpenURL(context.Background(), k, "guard", keys, slog.New(slog.DiscardHandler))
 		}
 	}
 }
@@ -242,25 +242,20 @@ func versions(t *testing.T, on engine) {
 	h.call(http.StatusNotFound, http.MethodPost, "policies/default/activate", map[string]any{"version": 9})
 	var list struct {
 		Versions []struct {
-			Version       int64
-			Note          string
-			Made_by       string //nolint:revive // as in the answer
-			Policy        policy.Policy
-			Next_cursor   string //nolint:revive // as in the answer
-			Collections   []string
-			Digest        string
-			Made_at       time.Time //nolint:revive // as in the answer
-			DocumentDgest string
+			Version int64
+			Note    string
+			By      string `json:"made_by"`
+			Policy  policy.Policy
 		}
-		Next_cursor string //nolint:revive // as in the answer
+		Next string `json:"next_cursor"`
 	}
 	h.call(http.StatusOK, http.MethodGet, "policies/default/versions?limit=1", nil).JSON(t, &list)
-	if len(list.Versions) != 1 || list.Versions[0].Version != 2 || list.Versions[0].Note != "cards: redact" || list.Versions[0].Made_by != "user:ann" || list.Next_cursor != "2" {
+	if len(list.Versions) != 1 || list.Versions[0].Version != 2 || list.Versions[0].Note != "cards: redact" || list.Versions[0].By != "user:ann" || list.Next != "2" {
 		t.Errorf("history: %+v", list)
 	}
-	list.Versions, list.Next_cursor = nil, ""
+	list.Versions, list.Next = nil, ""
 	h.call(http.StatusOK, http.MethodGet, "policies/default/versions?limit=1&cursor=2", nil).JSON(t, &list)
-	if len(list.Versions) != 1 || list.Versions[0].Version != 1 || list.Versions[0].Policy.Input.PII != guard.Block || list.Next_cursor != "" {
+	if len(list.Versions) != 1 || list.Versions[0].Version != 1 || list.Versions[0].Policy.Input.PII != guard.Block || list.Next != "" {
 		t.Errorf("its next page: %+v", list)
 	}
 	h.call(http.StatusOK, http.MethodGet, "policies/default?version=2", nil).JSON(t, &shown)

@@ -49,6 +49,9 @@ func Fold(s string) string { return characters(s).Plain }
 
 // characters does what can be done to one character, and one word, at a time.
 func characters(s string) Text {
+	if t, ok := ascii(s); ok {
+		return t
+	}
 	b := &builder{at: make([]int32, 0, len(s)+1), out: make([]byte, 0, len(s))}
 	b.latin = mostlyLatin(s)
 	for i := 0; i < len(s); {
@@ -67,6 +70,36 @@ func characters(s string) Text {
 	b.flush()
 	b.at = append(b.at, int32(len(s))) //nolint:gosec // texts are at most some megabytes
 	return Text{string(b.out), b.at}
+}
+
+// ascii is characters for a text that is nothing but ASCII.
+func ascii(s string) (Text, bool) {
+	out := make([]byte, len(s))
+	at := make([]int32, len(s)+1)
+	n := 0
+	space := false
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c > ' ' && c < 0x7F:
+			space = false
+			out[n] = lower[c]
+		case c == ' ' || '\t' <= c && c <= '\r':
+			if space {
+				continue
+			}
+			space = true
+			out[n] = ' '
+		case c >= utf8.RuneSelf:
+			return Text{}, false
+		default:
+			continue
+		}
+		at[n] = int32(i) //nolint:gosec // texts are at most some megabytes
+		n++
+	}
+	at[n] = int32(len(s)) //nolint:gosec // texts are at most some megabytes
+	return Text{string(out[:n]), at[:n+1]}, true
 }
 
 // mostlyLatin says whether the text has two ASCII letters for each character beyond ASCII.
@@ -264,16 +297,15 @@ func (b *builder) disguised() bool {
 	if len(b.folds) < 5 {
 		return false
 	}
-	var h hasher
-	k := 0
+	h, k := uint64(0), 0
 	for _, r := range string(b.out[b.word:]) {
 		c := byte(r)
 		if r >= utf8.RuneSelf {
 			c, k = b.folds[k]&^loose, k+1
 		}
-		h.add(c)
+		h = spell(h, c)
 	}
-	return lexicon().words.has(h.forward)
+	return lexicon().words.has(h)
 }
 
 // Kinds of ASCII characters.

@@ -132,7 +132,9 @@ func take(s string) (c census) {
 			case '+':
 				c.plus++
 			case '.', '-', '_':
-				c.morse++
+				if i > 0 && (s[i-1] == ' ' || s[i-1] == '.' || s[i-1] == '-' || s[i-1] == '_' || s[i-1] == '/') {
+					c.morse++
+				}
 			}
 		}
 	}
@@ -151,7 +153,7 @@ func codes(s string, budget int) (out []code) {
 	if c.digits >= fewestCodes {
 		out = append(out, numbers(s)...)
 	}
-	if c.morse+c.beyond >= fewestCodes {
+	if c.morse >= fewestCodes-2 || c.beyond >= fewestCodes {
 		out = append(out, morse(s)...)
 	}
 	if c.beyond > 0 {

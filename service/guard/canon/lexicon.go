@@ -78,33 +78,63 @@ func (l *lexiconTables) add(w string, common bool) {
 // trigger says whether a word is one that attacks are made of, and not just a common one.
 func (l *lexiconTables) trigger(id int32) bool { return int(id) < l.triggers }
 
-// hashSet maps hashes to words. A bit for each hash answers most questions.
+// hashSet maps hashes to words. A bit for each hash answers most questions; slots are filled from where a hash points on.
 type hashSet struct {
-	bits [1 << 10]uint64
-	ids  map[uint64]int32
+	bits  [1 << 10]uint64
+	slots []slot
+	n     int
 }
 
-func bit(h uint64) uint64 { return h * 0x9E3779B97F4A7C15 >> 48 }
+type slot struct {
+	hash uint64
+	id   int32
+	used bool
+}
+
+func scatter(h uint64) uint64 { return h * 0x9E3779B97F4A7C15 }
 
 // put keeps the first word of a hash.
 func (s *hashSet) put(h uint64, id int32) {
-	if s.ids == nil {
-		s.ids = map[uint64]int32{}
+	if s.has(h) {
+		return
 	}
-	if _, ok := s.ids[h]; !ok {
-		s.ids[h] = id
-		s.bits[bit(h)>>6] |= 1 << (bit(h) & 63)
+	if s.n*2 >= len(s.slots) {
+		old := s.slots
+		s.slots = make([]slot, max(64, 2*len(old)))
+		for _, o := range old {
+			if o.used {
+				s.place(o)
+			}
+		}
 	}
+	b := scatter(h) >> 48
+	s.bits[b>>6] |= 1 << (b & 63)
+	s.place(slot{h, id, true})
+	s.n++
 }
+
+func (s *hashSet) place(o slot) {
+	i := s.at(o.hash)
+	for s.slots[i].used {
+		i = (i + 1) % len(s.slots)
+	}
+	s.slots[i] = o
+}
+
+func (s *hashSet) at(h uint64) int { return int(scatter(h)>>20) & (len(s.slots) - 1) } //nolint:gosec // masked
 
 func (s *hashSet) has(h uint64) bool { _, ok := s.get(h); return ok }
 
 func (s *hashSet) get(h uint64) (int32, bool) {
-	if b := bit(h); s.bits[b>>6]>>(b&63)&1 == 0 {
+	if b := scatter(h) >> 48; s.bits[b>>6]>>(b&63)&1 == 0 {
 		return 0, false
 	}
-	id, ok := s.ids[h]
-	return id, ok
+	for i := s.at(h); s.slots[i].used; i = (i + 1) & (len(s.slots) - 1) {
+		if s.slots[i].hash == h {
+			return s.slots[i].id, true
+		}
+	}
+	return 0, false
 }
 
 const prime = 0x100000001B3

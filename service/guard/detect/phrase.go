@@ -37,7 +37,7 @@ type vocabulary struct {
 	known bloom            // hashes of words
 	stem  bloom            // hashes of beginnings
 	first [][]term         // for each number: what begins with it
-	lead  map[string]bool
+	lead  []bool           // for each number: a clause may begin after it
 }
 
 // term is one entry of a word list: its first word is where it is filed.
@@ -64,10 +64,7 @@ func hash(s string) (h uint64) {
 }
 
 func newVocabulary(lists map[string][]string) vocabulary {
-	v := vocabulary{lists: lists, sets: map[string]int32{}, exact: map[string]int32{}, stems: map[string]int32{}, lead: map[string]bool{}}
-	for _, w := range strings.Fields(leads) {
-		v.lead[canon.Fold(w)] = true
-	}
+	v := vocabulary{lists: lists, sets: map[string]int32{}, exact: map[string]int32{}, stems: map[string]int32{}}
 	return v
 }
 
@@ -238,11 +235,24 @@ func (v *vocabulary) word(w string) (int32, error) {
 }
 
 // freeze makes the quick tests.
-func (v *vocabulary) freeze() {
+func (v *vocabulary) freeze() error {
+	lead := map[int32]bool{}
+	for _, w := range strings.Fields(leads) {
+		n, err := v.word(canon.Fold(w))
+		if err != nil {
+			return err
+		}
+		lead[n] = true
+	}
 	for w := range v.exact {
 		v.known.put(hash(w))
 	}
 	for w := range v.stems {
 		v.stem.put(hash(w))
 	}
+	v.lead = make([]bool, len(v.first))
+	for n := range lead {
+		v.lead[n] = true
+	}
+	return nil
 }

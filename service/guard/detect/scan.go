@@ -149,14 +149,14 @@ func (s *scratch) tokenize(text string) {
 		} else {
 			i, h = s.word(text, start)
 		}
-		w := text[start:i]
+		s.tokens = append(s.tokens, token{int32(start), int32(i), sentence, clause}) //nolint:gosec // as above
+		clause = false
 		if s.v.known.has(h) {
-			if id, ok := s.v.exact[w]; ok {
+			if id, ok := s.v.exact[text[start:i]]; ok {
 				s.terms = append(s.terms, id)
+				clause = s.v.lead[id]
 			}
 		}
-		s.tokens = append(s.tokens, token{int32(start), int32(i), sentence, clause}) //nolint:gosec // as above
-		clause = s.v.lead[w]
 	}
 }
 

@@ -36,14 +36,15 @@ type vocabulary struct {
 	stems map[string]int32 // beginnings of words: their number
 	known bloom            // hashes of words
 	stem  bloom            // hashes of beginnings
-	first [][]term         // for each number: what begins with it
+	first [][]int32        // for each number: the sets of which an entry begins with it
+	terms [][]term         // the entries of each set
 	lead  []bool           // for each number: a clause may begin after it
 }
 
-// term is one entry of a word list: its first word is where it is filed.
+// term is one entry of a word list, by the numbers of its words.
 type term struct {
-	set  int32
-	rest []int32
+	first int32
+	rest  []int32
 }
 
 type bloom [1 << 10]uint64
@@ -160,6 +161,7 @@ func (v *vocabulary) set(text string) (int32, error) {
 	}
 	n := int32(len(v.sets)) //nolint:gosec // some thousand
 	v.sets[text] = n
+	v.terms = append(v.terms, nil)
 	for _, e := range entries {
 		words := entryWords(canon.Fold(e))
 		if len(words) == 0 {
@@ -171,7 +173,8 @@ func (v *vocabulary) set(text string) (int32, error) {
 				return 0, err
 			}
 		}
-		v.first[ids[0]] = append(v.first[ids[0]], term{n, ids[1:]})
+		v.first[ids[0]] = append(v.first[ids[0]], n)
+		v.terms[n] = append(v.terms[n], term{ids[0], ids[1:]})
 	}
 	return n, nil
 }

@@ -215,7 +215,7 @@ const (
 func (rs *Rules) scan(t canon.Text, origin Origin) (out []Finding) {
 	s := rs.scratch.Get().(*scratch) //nolint:forcetypeassert,revive // nothing else is put there
 	defer rs.scratch.Put(s)
-	s.read(&rs.vocab, t.Plain)
+	s.read(t.Plain)
 	for i := range rs.rules {
 		r := &rs.rules[i]
 		if !slices.Contains(r.Origins, origin) {

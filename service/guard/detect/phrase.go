@@ -36,7 +36,7 @@ type vocabulary struct {
 	stems map[string]int32 // beginnings of words: their number
 	known bloom            // hashes of words
 	stem  bloom            // hashes of beginnings
-	first [][]int32        // for each number: the sets of which an entry begins with it
+	first [][]begin        // for each number: the sets of which an entry begins with it
 	terms [][]term         // the entries of each set
 	lead  []bool           // for each number: a clause may begin after it
 }
@@ -45,6 +45,12 @@ type vocabulary struct {
 type term struct {
 	first int32
 	rest  []int32
+}
+
+// begin is a set that may be met where a word is: at once, or if the others of an entry are there, too.
+type begin struct {
+	set  int32
+	rest []int32
 }
 
 type bloom [1 << 10]uint64
@@ -173,7 +179,7 @@ func (v *vocabulary) set(text string) (int32, error) {
 				return 0, err
 			}
 		}
-		v.first[ids[0]] = append(v.first[ids[0]], n)
+		v.first[ids[0]] = append(v.first[ids[0]], begin{n, ids[1:]})
 		v.terms[n] = append(v.terms[n], term{ids[0], ids[1:]})
 	}
 	return n, nil

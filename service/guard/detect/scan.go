@@ -25,7 +25,8 @@ type scratch struct {
 	offset []int32   // where those of a token begin; one more than tokens
 	places [][]int32 // by number of a word: the tokens that are it
 	placed []uint32  // the scan that places are of
-	begun  []uint32  // by set: the scan that met the first word of an entry
+	begun  []uint32  // by set: the scan that met all words of an entry
+	later  []begin   // sets that are met if other words are there, too
 	hits   [][]found // by set, in order
 	known  []uint32  // the scan that hits are of
 	reach  [2][]found
@@ -56,13 +57,33 @@ func (s *scratch) read(text string) {
 			if s.placed[n] != s.scan {
 				s.placed[n] = s.scan
 				s.places[n] = s.places[n][:0]
-				for _, set := range s.v.first[n] {
-					s.begun[set] = s.scan
+				for _, b := range s.v.first[n] {
+					if len(b.rest) == 0 {
+						s.begun[b.set] = s.scan
+					} else if s.begun[b.set] != s.scan {
+						s.later = append(s.later, b)
+					}
 				}
 			}
 			s.places[n] = append(s.places[n], int32(i)) //nolint:gosec // as above
 		}
 	}
+	for _, b := range s.later {
+		if s.begun[b.set] != s.scan && s.all(b.rest) {
+			s.begun[b.set] = s.scan
+		}
+	}
+	s.later = s.later[:0]
+}
+
+// all says whether all of some words stand somewhere in the text.
+func (s *scratch) all(words []int32) bool {
+	for _, n := range words {
+		if s.placed[n] != s.scan {
+			return false
+		}
+	}
+	return true
 }
 
 // of gives every place where an entry of a set stands.
@@ -73,7 +94,7 @@ func (s *scratch) of(set int32) []found {
 	hits := s.hits[set][:0]
 	sources := 0
 	for _, t := range s.v.terms[set] {
-		if s.placed[t.first] != s.scan {
+		if s.placed[t.first] != s.scan || !s.all(t.rest) {
 			continue
 		}
 		sources++

@@ -25,7 +25,7 @@ type scanner struct {
 
 // split makes the tokens.
 func split(s string) []token {
-	out := make([]token, 0, len(s)/5+4)
+	out := make([]token, 0, len(s)/4+4)
 	for i := 0; i < len(s); {
 		k, size := classOf(s, i)
 		if n := len(out); k == classMark || s[i] == 'x' && n > 0 && int(out[n-1].end) == i {

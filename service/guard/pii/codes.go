@@ -172,6 +172,12 @@ func (x *scanner) grouped(i int, up string, add func(kind, rule string, score fl
 	if cut, ok := at(10); ok && len(up) == 3 && isShape(s[:10], "AAA9999999") && ctx()&cVoter != 0 {
 		add("pii.voter_id", "in.voter_id", 0.9, cut)
 	}
+	if n := len(up); n >= 2 && n <= 4 && isLetter(up[0]) && up[n-1] != 'O' && i+1 < len(x.tokens) && x.between(i) == " " { // NR14 9EH
+		if in := x.text(x.tokens[i+1]); len(in) == 3 && isShape(in, "9AA") && upperCode(in) && strings.ContainsAny(up, "0123456789") {
+			x.add("pii.postcode", "eu.postcode", 0.75, int(x.tokens[i].start), int(x.tokens[i+1].end))
+			return
+		}
+	}
 	if cut, ok := at(8); ok && len(up) == 1 && isShape(s[:8], "A9999999") && ctx()&cPassport != 0 {
 		add("pii.passport", "in.passport", 0.9, cut)
 	}

@@ -14,6 +14,9 @@ var firstFile string
 //go:embed data/last.txt
 var lastFile string
 
+//go:embed data/family.txt
+var familyFile string
+
 //go:embed data/common.txt
 var commonFile string
 
@@ -28,15 +31,15 @@ var organisationsFile string
 
 // lists are read at first use: who looks for numbers only never pays for them.
 type lists struct {
-	first, last, common map[string]bool
-	places, firms       map[string]phrases // by their first word
+	first, last, family, common map[string]bool
+	places, firms               map[string]phrases // by their first word
 }
 
 // phrases are what may follow a first word, as whole names in small letters.
 type phrases []string
 
 var readLists = sync.OnceValue(func() *lists { //nolint:gochecknoglobals // made once, never changed
-	l := &lists{first: lines(firstFile), last: lines(lastFile), common: lines(commonFile), places: map[string]phrases{}, firms: map[string]phrases{}}
+	l := &lists{first: lines(firstFile), last: lines(lastFile), family: lines(familyFile), common: lines(commonFile), places: map[string]phrases{}, firms: map[string]phrases{}}
 	for _, file := range []string{placesFile, citiesFile} {
 		for name := range strings.Lines(file) {
 			addPhrase(l.places, strings.TrimSpace(name))
@@ -70,13 +73,13 @@ func addPhrase(to map[string]phrases, name string) {
 
 // Words around names.
 var (
-	titles   = set("mr mrs ms miss mx dr prof professor sir madam lady lord shri sri smt kumari thiru thirumathi selvi pandit herr frau mme mlle monsieur madame señor señora signor signora rev father sister captain capt major colonel judge justice senator president minister chancellor officer detective sergeant engr adv") //nolint:gochecknoglobals // constant tables
-	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar என் பெயர்")                                                              //nolint:gochecknoglobals // as above
-	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside") //nolint:gochecknoglobals // as above
-	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church") //nolint:gochecknoglobals // as above
-	streets  = set("street st road rd avenue ave lane ln drive dr boulevard blvd court ct place pl square sq way terrace highway hwy parkway pkwy circle crescent close nagar colony marg salai theru vihar enclave layout chowk bazaar cross main extension")                                                                                                                                                    //nolint:gochecknoglobals // as above
-	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                       //nolint:gochecknoglobals // as above
-	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                              //nolint:gochecknoglobals // as above
+	titles   = set("mr mrs ms miss mx dr prof professor sir madam lady lord shri sri smt kumari thiru thirumathi selvi pandit herr frau mme mlle monsieur madame señor señora signor signora rev father sister captain capt major colonel judge justice senator president minister chancellor officer detective sergeant engr adv")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // constant tables
+	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar என் பெயர்")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
+	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
+	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      //nolint:gochecknoglobals // as above
+	streets  = set("street st road rd avenue ave lane ln drive dr boulevard blvd court ct place pl square sq way terrace highway hwy parkway pkwy circle crescent close nagar colony marg salai theru vihar enclave layout chowk bazaar cross main extension")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     //nolint:gochecknoglobals // as above
+	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
+	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
 	noName   = set("i i'm a the this that it he she we you they my your his her our their there here who what when where why how yes no not and or but if then so because all any some one two three please thank thanks hello hi hey dear sir madam customer team everyone everybody folks support service sales help manager user bot agent admin assistant system order account card number phone email address date name street road bank company great good bad happy sad sorry sure fine okay glad just very really also with for from to at in on of by as is are was were be been am do does did can could will would shall should may might must have has had get got go going want need know like new old first last next today tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october november december mr mrs ms dr english french german spanish italian dutch polish indian american british hindi tamil chinese japanese russian christmas easter diwali pongal god internet") //nolint:gochecknoglobals // as above
 )
 
@@ -92,6 +95,7 @@ type word struct {
 	shout   bool // capitals only, more than one
 	first   bool
 	last    bool
+	family  bool // only behind a first name
 	common  bool
 }
 
@@ -105,9 +109,25 @@ func (x *scanner) word(l *lists, i int) (w word) {
 	w.capital = unicode.IsUpper(r) || unicode.IsLetter(r) && !unicode.IsLower(r) // scripts without capitals
 	w.shout = len(s) > n && s == strings.ToUpper(s) && s != w.low
 	w.first, w.last = l.first[w.low], l.last[w.low]
+	w.family = w.last || l.family[w.low] || familyEnd(w.low)
 	w.common = l.common[w.low] || noName[w.low]
 	return w
 }
+
+// familyEnd reports whether a word ends as family names do.
+func familyEnd(low string) bool {
+	if len(low) < 6 {
+		return false
+	}
+	for _, end := range familyEnds {
+		if strings.HasSuffix(low, end) {
+			return true
+		}
+	}
+	return false
+}
+
+var familyEnds = strings.Fields("ova ov ev eva sson sen ski ska ský ská vić vic berg mann stein dóttir nen escu yan oglu oğlu idis poulos akis enko chuk kar rajan swamy murthy appa nathan veld huis stra") //nolint:gochecknoglobals // a constant table
 
 // sticks reports whether the words i and i+1 may belong to one name.
 func (x *scanner) sticks(i int) bool {
@@ -134,9 +154,11 @@ func (x *scanner) names() {
 			}
 			continue
 		}
-		if x.phrase(l.places, i, "pii.place", "place.list", w) || x.phrase(l.firms, i, "pii.organisation", "organisation.list", w) {
-			// A person may begin here as well: the more certain one stays.
-			_ = i
+		x.phrase(l.places, i, "pii.place", "place.list", w) // a person may begin here as well: the more certain one stays
+		x.phrase(l.firms, i, "pii.organisation", "organisation.list", w)
+		if end := x.streetName(i); end > i {
+			i = end
+			continue
 		}
 		if end := x.organisation(l, i); end > i {
 			i = end
@@ -151,7 +173,7 @@ func (x *scanner) names() {
 }
 
 // phrase finds the longest name of a list that begins at a word.
-func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w word) bool {
+func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w word) {
 	best := 0
 	for _, p := range list[w.low] {
 		at := int(x.tokens[i].start)
@@ -161,7 +183,7 @@ func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w wo
 		}
 	}
 	if best == 0 {
-		return false
+		return
 	}
 	single := best == len(w.low)
 	before := x.word(readLists(), i-1)
@@ -169,18 +191,17 @@ func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w wo
 	score := 0.75
 	switch {
 	case single && w.common, single && len(w.low) < 3 && !w.shout:
-		score = near(0.55, 0.2, led2(led && kind == "pii.place"), 1)
+		score = near(0.55, 0.2, bit(led && kind == "pii.place"), 1)
 	case single && kind == "pii.place" && (w.first || w.last):
-		score = near(0.75, 0.45, led2(led), 1)
+		score = near(0.75, 0.45, bit(led), 1)
 	case single && len(w.low) == 2: // UK, US
 		score = 0.6
 	}
 	start := int(x.tokens[i].start)
 	x.add(kind, rule, score, start, start+best)
-	return score >= x.opt.threshold()
 }
 
-func led2(yes bool) uint64 {
+func bit(yes bool) uint64 {
 	if yes {
 		return 1
 	}
@@ -228,6 +249,10 @@ func (x *scanner) announced(l *lists, i int) int {
 		}
 	case "name", "dear", "attn", "named":
 		return 2
+	case "hi", "hello", "hey":
+		if i+1 == len(x.tokens) || strings.HasPrefix(x.between(i), ",") || strings.HasPrefix(x.between(i), "!") || strings.HasPrefix(x.between(i), "\n") {
+			return 2
+		}
 	}
 	if announce[b.low] && b.low != "from" && b.low != "by" || (b.low == "from" || b.low == "by") && strings.Contains(between, ":") {
 		return 1
@@ -249,7 +274,7 @@ func (x *scanner) person(l *lists, i int, w word) int {
 	listed := 0 // how many words the lists know
 	clear := 0  // of them, those that are nothing else
 	count := func(w word, leading bool) {
-		if leading && w.first || !leading && (w.last || w.first) {
+		if leading && w.first || !leading && (w.family || w.first) {
 			listed++
 			if !w.common {
 				clear++
@@ -273,7 +298,7 @@ func (x *scanner) person(l *lists, i int, w word) int {
 		if next.low == "s" && x.between(end) != " " || next.low == "" || !next.capital || w.shout != next.shout && !single && !initial || noName[next.low] || titles[next.low] && !next.last {
 			break
 		}
-		if next.common && !next.last && !next.first {
+		if next.common && !next.family && !next.first {
 			break
 		}
 		if single && x.between(end) == "'" {
@@ -422,9 +447,16 @@ func (x *scanner) age(i int) {
 	last, before := low(i-1), low(i-2)
 	switch {
 	case (next == "years" || next == "year" || next == "yrs" || next == "yr") && (after == "old" || after == "of" && low(i+3) == "age"), next == "yo", next == "y" && after == "o",
-		last == "aged", last == "age", last == "age" || before == "age" && (last == "is" || last == "of"), last == "turned", last == "turning":
+		last == "aged", last == "age", last == "age" || before == "age" && (last == "is" || last == "of"), last == "turned", last == "turning", last == "turn",
+		(last == "was" || last == "is" || last == "am") && (before == "he" || before == "she" || before == "i") && x.sentenceEnds(i):
 		x.add("pii.age", "age", 0.85, int(t.start), int(t.end))
 	}
+}
+
+// sentenceEnds reports whether nothing follows a token in its sentence.
+func (x *scanner) sentenceEnds(i int) bool {
+	end := int(x.tokens[i].end)
+	return end == len(x.s) || strings.IndexByte(".,;!\n", x.s[end]) >= 0 && (end+1 == len(x.s) || x.s[end+1] < '0' || x.s[end+1] > '9')
 }
 
 // street finds a house number with the name of a street behind it.
@@ -448,4 +480,39 @@ func (x *scanner) street(i int) {
 			return
 		}
 	}
+}
+
+var (
+	streetFirst = set("rue via viale calle avenida praça rua plaza plac ulica ul piazza allée chemin corso carrer camino paseo rúa travessa quai place boulevard no house flat plot door unit suite apt apartment postbox pobox") //nolint:gochecknoglobals // constant tables
+	streetEnds  = strings.Fields("straße strasse straat weg gasse platz gade vej vägen gatan gata vegen veien katu kuja utca laan steenweg plein dreef singel gracht stræde ulice allee")                                         //nolint:gochecknoglobals // as above
+)
+
+// streetName finds a street's name with a house number behind it, as in most of Europe, and flats. It returns its last token, or i.
+func (x *scanner) streetName(i int) int {
+	first := strings.TrimRight(strings.ToLower(x.text(x.tokens[i])), ".")
+	found := streetFirst[first]
+	for k := i; k < min(i+6, len(x.tokens)); k++ {
+		if k > i {
+			if m := x.between(k - 1); m != " " && m != ". " && m != "-" && m != "'" && m != ", " && m != " #" && m != ": " {
+				return i
+			}
+		}
+		t := x.tokens[k]
+		low := strings.ToLower(x.text(t))
+		if k > i && found && t.digits > 0 && t.end-t.start <= 6 {
+			x.add("pii.address", "address", 0.7, int(x.tokens[i].start), int(t.end))
+			return k
+		}
+		if t.digits > 0 {
+			return i
+		}
+		for _, end := range streetEnds {
+			found = found || strings.HasSuffix(low, end) && (len(low) > len(end) || k > i)
+		}
+		r, _ := utf8.DecodeRuneInString(x.text(t))
+		if !unicode.IsUpper(r) && k > i && !linking[low] && low != "des" && low != "las" && low != "los" {
+			return i
+		}
+	}
+	return i
 }

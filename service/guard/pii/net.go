@@ -127,6 +127,12 @@ func (x *scanner) urls() {
 		for start < at && !isLetter(x.s[start]) {
 			start++
 		}
+		for _, known := range []string{"https", "http"} { // behind a line's end that is written as in JSON
+			if strings.HasSuffix(x.s[start:at], known) {
+				start = at - len(known)
+				break
+			}
+		}
 		end := x.urlEnd(from)
 		if start == at || end <= from {
 			continue

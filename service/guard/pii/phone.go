@@ -54,7 +54,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 	switch {
 	case n == 10 && d[0] >= '6' && (w.form == "j" || w.form == "ee" || w.form == "ccd" || w.form == "ddb") && x.valid(d, "in"):
 		score = near(0.95, 0.65, c, cPhone)
-	case (n == 10 || n == 11 && d[0] == '1') && (strings.HasSuffix(w.form, "ccd")) && x.valid(d, "us"):
+	case (n == 10 || n == 11 && d[0] == '1') && strings.HasSuffix(w.form, "ccd") && x.valid(d, "us"):
 		score = near(0.95, 0.8, c, cPhone)
 	case n == 13 && strings.HasPrefix(d, "001") && strings.HasSuffix(w.form, "ccd"):
 		score = 0.8
@@ -68,7 +68,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 		score = near(0.9, 0.5, c, cPhone)
 	case c&cPhone != 0 && n >= 9 && x.valid(d, "in", "us", "eu"):
 		score = 0.8
-	case c&cPhone != 0 && (n == 7 && w.form == "cd" || n >= 8 && n <= 13 && c&(cBirth|cTime) == 0):
+	case c&cPhone != 0 && (n == 7 && w.form == "cd" || n >= 8 && n <= 13 && c&(cBirth|cTime) == 0 && !(w.form == "bbd" || w.form == "dbb")):
 		score = 0.6
 	case (n == 10 || n == 11) && strings.HasSuffix(w.form, "ccd") && w.sep != " ": // three, three, four, but of no area that exists
 		score = 0.6

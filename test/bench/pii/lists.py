@@ -1,8 +1,8 @@
-"""Makes the lists of names in service/guard/pii/data from the ones of Faker (MIT).
+"""Makes the lists of names in service/guard/pii/data from those of Faker (MIT) and of names (MIT; the US census of 1990).
 
-python3 test/bench/pii/names.py service/guard/pii/data
+python3 test/bench/pii/lists.py service/guard/pii/data
 
-Latin letters are made small. A word that is also a common English word goes to common.txt, so that it counts as a
+family.txt has the rarer family names of the census: they count behind a first name only. Latin letters are made small. A word that is also a common English word goes to common.txt, so that it counts as a
 name only where something else says so.
 """
 import importlib
@@ -36,6 +36,11 @@ def main():
                 first.update(words(value))
             elif name.startswith("last_names"):
                 last.update(words(value))
+    census = pathlib.Path(importlib.import_module("names").__file__).parent
+    for file in ("dist.male.first", "dist.female.first"):
+        first.update(line.split()[0].lower() for line in (census / file).read_text().splitlines())
+    family = [line.split()[0].lower() for line in (census / "dist.all.last").read_text().splitlines()[:20000]]
+    family = {w for w in family if w not in last}
     lorem = importlib.import_module("faker.providers.lorem.en_US").Provider
     common = set(COMMON) | {w.lower() for w in lorem.word_list}
     countries = importlib.import_module("faker.providers.address.en").Provider.countries
@@ -52,7 +57,7 @@ def main():
                 s = s if isinstance(s, str) else s[-1]
                 if isinstance(s, str) and len(s) > 3:
                     places.add(s)
-    for name, values in (("first", first), ("last", last), ("common", common), ("places", {p.lower() for p in places})):
+    for name, values in (("first", first), ("last", last), ("family", family), ("common", common), ("places", {p.lower() for p in places})):
         (out / f"{name}.txt").write_text("\n".join(sorted(values)) + "\n", encoding="utf-8")
         print(name, len(values))
 

@@ -1,0 +1,5 @@
+package main
+
+import "io"
+
+func own(io.Writer) error { return nil }

@@ -23,6 +23,9 @@ var commonFile string
 //go:embed data/places.txt
 var placesFile string
 
+//go:embed data/countries.txt
+var countriesFile string
+
 //go:embed data/cities.txt
 var citiesFile string
 
@@ -32,6 +35,7 @@ var organisationsFile string
 // lists are read at first use: who looks for numbers only never pays for them.
 type lists struct {
 	first, last, family, common map[string]bool
+	well                        map[string]bool    // places that are better known as such than as names
 	places, firms               map[string]phrases // by their first word
 }
 
@@ -39,11 +43,14 @@ type lists struct {
 type phrases []string
 
 var readLists = sync.OnceValue(func() *lists { //nolint:gochecknoglobals // made once, never changed
-	l := &lists{first: lines(firstFile), last: lines(lastFile), family: lines(familyFile), common: lines(commonFile), places: map[string]phrases{}, firms: map[string]phrases{}}
-	for _, file := range []string{placesFile, citiesFile} {
+	l := &lists{first: lines(firstFile), last: lines(lastFile), family: lines(familyFile), common: lines(commonFile), well: lines(countriesFile), places: map[string]phrases{}, firms: map[string]phrases{}}
+	for _, file := range []string{placesFile, countriesFile, citiesFile} {
 		for name := range strings.Lines(file) {
 			addPhrase(l.places, strings.TrimSpace(name))
 		}
+	}
+	for name := range strings.Lines(citiesFile) {
+		l.well[strings.TrimSpace(name)] = true
 	}
 	for name := range strings.Lines(organisationsFile) {
 		addPhrase(l.firms, strings.TrimSpace(name))
@@ -73,14 +80,14 @@ func addPhrase(to map[string]phrases, name string) {
 
 // Words around names.
 var (
-	titles   = set("mr mrs ms miss mx dr prof professor sir madam lady lord shri sri smt kumari thiru thirumathi selvi pandit herr frau mme mlle monsieur madame señor señora signor signora rev father sister captain capt major colonel judge justice senator president minister chancellor officer detective sergeant engr adv")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // constant tables
-	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar என் பெயர்")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
-	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
-	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      //nolint:gochecknoglobals // as above
-	streets  = set("street st road rd avenue ave lane ln drive dr boulevard blvd court ct place pl square sq way terrace highway hwy parkway pkwy circle crescent close nagar colony marg salai theru vihar enclave layout chowk bazaar cross main extension")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                     //nolint:gochecknoglobals // as above
-	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
-	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
-	noName   = set("i i'm a the this that it he she we you they my your his her our their there here who what when where why how yes no not and or but if then so because all any some one two three please thank thanks hello hi hey dear sir madam customer team everyone everybody folks support service sales help manager user bot agent admin assistant system order account card number phone email address date name street road bank company great good bad happy sad sorry sure fine okay glad just very really also with for from to at in on of by as is are was were be been am do does did can could will would shall should may might must have has had get got go going want need know like new old first last next today tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october november december mr mrs ms dr english french german spanish italian dutch polish indian american british hindi tamil chinese japanese russian christmas easter diwali pongal god internet") //nolint:gochecknoglobals // as above
+	titles   = set("mr mrs ms miss mx dr prof professor sir madam lady lord shri sri smt kumari thiru thirumathi selvi pandit herr frau mme mlle monsieur madame señor señora signor signora rev father sister captain capt major colonel judge justice senator president minister chancellor officer detective sergeant engr adv")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       //nolint:gochecknoglobals // constant tables
+	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar என் பெயர்")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
+	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
+	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                             //nolint:gochecknoglobals // as above
+	streets  = set("street st road rd avenue ave lane ln drive dr boulevard blvd court ct place pl square sq way terrace highway hwy parkway pkwy circle crescent close nagar colony marg salai theru vihar enclave layout chowk bazaar cross main extension")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                            //nolint:gochecknoglobals // as above
+	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       //nolint:gochecknoglobals // as above
+	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
+	noName   = set("box suite apt unit floor flat building i i'm a the this that it he she we you they my your his her our their there here who what when where why how yes no not and or but if then so because all any some one two three please thank thanks hello hi hey dear sir madam customer team everyone everybody folks support service sales help manager user bot agent admin assistant system order account card number phone email address date name street road bank company great good bad happy sad sorry sure fine okay glad just very really also with for from to at in on of by as is are was were be been am do does did can could will would shall should may might must have has had get got go going want need know like new old first last next today tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october november december mr mrs ms dr english french german spanish italian dutch polish indian american british hindi tamil chinese japanese russian christmas easter diwali pongal god internet") //nolint:gochecknoglobals // as above
 )
 
 const (
@@ -99,19 +106,44 @@ type word struct {
 	common  bool
 }
 
-func (x *scanner) word(l *lists, i int) (w word) {
+// word is token i as a name would have it; one with digits has nothing of a name.
+func (x *scanner) word(l *lists, i int) word {
 	if i < 0 || i >= len(x.tokens) || x.tokens[i].digits > 0 {
 		return word{}
 	}
-	s := x.text(x.tokens[i])
+	if x.words == nil {
+		x.words = make([]word, len(x.tokens))
+	}
+	if x.words[i].low == "" {
+		x.words[i] = l.word(x.text(x.tokens[i]))
+	}
+	return x.words[i]
+}
+
+func (l *lists) word(s string) (w word) {
 	r, n := utf8.DecodeRuneInString(s)
 	w.low = strings.ToLower(s)
 	w.capital = unicode.IsUpper(r) || unicode.IsLetter(r) && !unicode.IsLower(r) // scripts without capitals
 	w.shout = len(s) > n && s == strings.ToUpper(s) && s != w.low
 	w.first, w.last = l.first[w.low], l.last[w.low]
-	w.family = w.last || l.family[w.low] || familyEnd(w.low)
+	w.family = w.capital && (w.last || l.family[w.low] || familyEnd(w.low))
 	w.common = l.common[w.low] || noName[w.low]
 	return w
+}
+
+// shortened reports whether a token is the first half of "Don't" or "I'll".
+func (x *scanner) shortened(i int) bool {
+	if i+1 >= len(x.tokens) {
+		return false
+	}
+	if m := x.between(i); m != "'" && m != "’" {
+		return false
+	}
+	switch strings.ToLower(x.text(x.tokens[i+1])) {
+	case "t", "ll", "re", "ve", "m":
+		return true
+	}
+	return false
 }
 
 // familyEnd reports whether a word ends as family names do.
@@ -192,6 +224,8 @@ func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w wo
 	switch {
 	case single && w.common, single && len(w.low) < 3 && !w.shout:
 		score = near(0.55, 0.2, bit(led && kind == "pii.place"), 1)
+	case single && kind == "pii.place" && readLists().well[w.low]:
+		score = near(0.75, 0.6, bit(led || !w.first), 1)
 	case single && kind == "pii.place" && (w.first || w.last):
 		score = near(0.75, 0.45, bit(led), 1)
 	case single && len(w.low) == 2: // UK, US
@@ -262,6 +296,9 @@ func (x *scanner) announced(l *lists, i int) int {
 
 // person finds a name that begins at a word. It returns the last word of it, or one before i when there is none.
 func (x *scanner) person(l *lists, i int, w word) int {
+	if x.shortened(i) {
+		return i - 1
+	}
 	sure := x.announced(l, i)
 	if titles[w.low] && !w.shout && sure < 2 && i+1 < len(x.tokens) && (x.between(i) == " " || x.between(i) == ". ") {
 		return i - 1 // the name begins behind it
@@ -411,7 +448,7 @@ func (x *scanner) organisation(l *lists, i int) int {
 
 // placeByContext finds places that no list has, by the word before: "lives in Vaniyambadi".
 func (x *scanner) placeByContext(l *lists, i int, w word) {
-	if i == 0 || w.common || w.shout || len(w.low) < 4 || x.between(i-1) != " " || w.first || w.last {
+	if i == 0 || w.common || w.shout || len(w.low) < 4 || noName[w.low] || x.between(i-1) != " " || w.first || w.last {
 		return
 	}
 	b := x.word(l, i-1)
@@ -421,7 +458,7 @@ func (x *scanner) placeByContext(l *lists, i int, w word) {
 		return
 	}
 	c := x.word(l, i-2)
-	if b.low != "in" && !leads[c.low] && b.low != "near" && b.low != "visit" && b.low != "visiting" {
+	if b.low != "in" && b.low != "from" && !leads[c.low] && c.low != "flew" && c.low != "returned" && b.low != "near" && b.low != "visit" && b.low != "visiting" {
 		return
 	}
 	end := i

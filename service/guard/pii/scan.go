@@ -21,6 +21,7 @@ type scanner struct {
 	tokens []token
 	opt    Options
 	out    []detect.Finding
+	words  []word // of tokens, as names; made as they are asked for
 }
 
 // split makes the tokens.

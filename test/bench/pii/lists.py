@@ -46,10 +46,11 @@ def main():
     countries = importlib.import_module("faker.providers.address.en").Provider.countries
     india = importlib.import_module("faker.providers.address.en_IN").Provider
     us = importlib.import_module("faker.providers.address.en_US").Provider
-    places = {c.split("(")[0].strip() for c in countries} | set(india.cities) | set(us.states)
+    strong = {c.split("(")[0].strip() for c in countries} | set(us.states)  # more often a place than a name
+    places = set(india.cities)
     for name in ("states", "union_territories"):
         for s in getattr(india, name, ()):
-            places.add(s[0] if isinstance(s, tuple) else s)
+            strong.add(s[0] if isinstance(s, tuple) else s)
     for locale in ("de_DE", "fr_FR", "es_ES", "it_IT", "pl_PL", "nl_NL", "sv_SE", "pt_PT"):
         p = importlib.import_module(f"faker.providers.address.{locale}").Provider
         for name in ("cities", "city_names", "states", "regions", "provinces", "autonomous_communities"):
@@ -57,7 +58,7 @@ def main():
                 s = s if isinstance(s, str) else s[-1]
                 if isinstance(s, str) and len(s) > 3:
                     places.add(s)
-    for name, values in (("first", first), ("last", last), ("family", family), ("common", common), ("places", {p.lower() for p in places})):
+    for name, values in (("first", first), ("last", last), ("family", family), ("common", common), ("countries", {p.lower() for p in strong}), ("places", {p.lower() for p in places} - {p.lower() for p in strong})):
         (out / f"{name}.txt").write_text("\n".join(sorted(values)) + "\n", encoding="utf-8")
         print(name, len(values))
 

@@ -1,5 +1,0 @@
-package main
-
-import "io"
-
-func own(io.Writer) error { return nil }

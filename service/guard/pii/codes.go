@@ -80,8 +80,13 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 			add("pii.ifsc", "in.ifsc", score, end)
 		}
 	case 15:
-		if isGSTIN(up) {
+		switch {
+		case isGSTIN(up):
 			add("pii.gstin", "in.gstin", 0.98, end)
+		case up[5] == '2' && (up[6] == 'A' || up[6] == 'B') && allDigits(up[:6]) && allDigits(up[7:]): // born in Corsica
+			if isNIR(up[:5] + map[byte]string{'A': "19", 'B': "18"}[up[6]] + up[7:]) {
+				add("pii.national_id", "eu.fr.nir", 0.9, end)
+			}
 		}
 	case 16:
 		if isCodiceFiscale(up) {

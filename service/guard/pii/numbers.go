@@ -97,7 +97,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 		}
 	}
 	switch n {
-	case 8:
+	case 7, 8:
 		if plain && ctx()&(cAccount|cLicence|cPassport) != 0 && whole {
 			x.labelled(w, ctx())
 		}
@@ -137,7 +137,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 			x.add("pii.health_id", "eu.gb.nhs", 0.93, w.start, w.end)
 		case c&cNPI != 0 && plain && isNPI(d):
 			x.add("pii.npi", "us.npi", 0.93, w.start, w.end)
-		case c&cAccount != 0 && c&cPhone == 0 && plain && whole:
+		case c&(cAccount|cLicence) != 0 && c&cPhone == 0 && plain && whole:
 			x.labelled(w, c)
 		}
 	case 11:
@@ -145,7 +145,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 		case w.form == "bbbcb" && isBelgian(d):
 			x.add("pii.national_id", "eu.be.national", 0.95, w.start, w.end)
 		case (plain || w.form == "bccc") && isSteuerID(d) && whole:
-			score := near(0.97, 0.5, ctx(), cTax)
+			score := near(0.97, 0.45, ctx(), cTax)
 			if !plain {
 				score = near(0.97, 0.7, ctx(), cTax)
 			}

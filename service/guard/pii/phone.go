@@ -25,7 +25,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 	if !international && start < w.start && !strings.Contains(x.s[w.start:w.end], ")") {
 		start = w.start
 	}
-	if !begins && !international || x.inCode(start, w.end) || w.sep == "/" && len(w.form) > 2 {
+	if !begins && !international || x.inCode(start, w.end) || w.sep == "/" && len(w.form) > 2 || w.sep == "." && len(w.form) == 2 && !international {
 		return
 	}
 	if international {
@@ -47,7 +47,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 		return
 	}
 	d, c := w.digits, ctx()
-	if c&(cAadhaar|cPAN|cAccount|cRouting|cCard|cSSN|cNPI|cHealth|cIMEI) != 0 && c&cPhone == 0 {
+	if c&(cAadhaar|cPAN|cAccount|cRouting|cCard|cSSN|cNPI|cHealth|cIMEI|cIdentity|cTax|cMedicare|cPassport|cLicence|cDutch) != 0 && c&cPhone == 0 {
 		return
 	}
 	score := 0.0

@@ -56,7 +56,7 @@ func kindOf(s string) string {
 	if k := kinds[s]; k != "" {
 		return k
 	}
-	if k, found := strings.CutPrefix(s, "pii."); found {
+	if k, found := strings.CutPrefix(s, "pii."); found && k != "birth_date" { // theirs are among dates of all sorts
 		return k
 	}
 	return ""

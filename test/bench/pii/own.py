@@ -102,6 +102,15 @@ def mbi():
     return R.choice([s, groups(s, 4, 3, 4, sep="-")])
 
 
+def nino():
+    s = letters(1, "ABCEGHJKLMOPRSTWXYZ")
+    s += letters(1, "ABCEGHJKLMPRSTWXYZ")
+    if s in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ"):
+        s = "AB"
+    s += digits(6) + letters(1, "ABCD")
+    return R.choice([s, groups(s, 2, 2, 2, 2, 1), groups(s, 2, 6, 1)])
+
+
 def indian_phone():
     s = digits(10, "6789")
     return R.choice([s, "+91 " + groups(s, 5, 5), "+91-" + s, "+91" + s, groups(s, 5, 5), "0" + s])
@@ -143,7 +152,7 @@ KINDS = [
     ("pii.national_id", lambda: fake["nl_NL"].ssn(), ["BSN {}", "burgerservicenummer: {}"], False, True),
     ("pii.national_id", lambda: fake["pl_PL"].pesel(), ["PESEL {}"], False, True),
     ("pii.national_id", lambda: fake["nl_BE"].ssn(), ["rijksregisternummer {}"], False, True),
-    ("pii.national_id", lambda: fake["en_GB"].ssn(), ["national insurance number {}", "NI number {}"], True, False),
+    ("pii.national_id", nino, ["national insurance number {}", "NI number {}"], True, False),
     ("pii.health_id", nhs, ["NHS number {}", "patient {} (NHS)"], False, True),
     ("pii.vat", eu_vat, ["VAT {}", "USt-IdNr. {}", "invoice with VAT number {}"], True, True),
     ("pii.ip", lambda: fake["en_US"].ipv4_public(), ["from {} at night", "IP {}"], True, False),

@@ -2,8 +2,8 @@
 //
 // A tenant's policy, the policies of the collections that a request names, and the operator's floor say together what is done
 // about what is found: the strictest of them holds. Every verdict has reasons and names the versions that it rests on, and every
-// decision that is not "allow" is an event. Guard keeps no text, except what somebody hands over with a
-// report of a wrong verdict and the values that it gave pseudonyms for, sealed with the key of whose they are.
+// decision that is not "allow" is an event. Guard keeps no text but what somebody hands over with a report of a wrong verdict, and
+// the values that it gave pseudonyms for, each sealed with the key of whose they are.
 package guard
 
 import (
@@ -109,7 +109,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.loops.Wait()
-	return errors.Join(s.vault.close(ctx), s.history.flush(ctx))
+	return errors.Join(s.history.flush(ctx), s.vault.close(ctx))
 }
 
 // Job is what is judged, and under which policies.
@@ -181,7 +181,7 @@ func (s *Service) result(text string, book *rulebook, observe func(*rulebook) ob
 
 // alike reports whether two policies look for the same things, so that one look serves both.
 func alike(a, b policy.Policy) bool {
-	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && slices.Equal(a.AllowHosts, b.AllowHosts) &&
+	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && a.PII.Names == b.PII.Names && slices.Equal(a.AllowHosts, b.AllowHosts) &&
 		slices.Equal(a.Languages, b.Languages) && reflect.DeepEqual(a.Boundaries, b.Boundaries)
 }
 
@@ -215,7 +215,9 @@ func (s *Service) attack(ctx context.Context, text string, origin detect.Origin,
 }
 
 // private finds personal data and secrets.
-func (s *Service) private(text string, _ policy.Policy) []detect.Finding { return pii.Find(text) }
+func (s *Service) private(text string, p policy.Policy) []detect.Finding {
+	return pii.Options{Packs: p.PII.Packs, Names: p.PII.Names}.Find(text)
+}
 
 // leaving finds what an answer may not carry out.
 func (s *Service) leaving(text string, p policy.Policy, hosts []string) []detect.Finding {

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"aran/api/gen/aran/infer/v1/inferv1connect"
 	"aran/platform/auth"
 	"aran/platform/rpc"
 	"aran/platform/seal"
@@ -42,7 +43,8 @@ var Migrations embed.FS
 // Deps is what the service stands on.
 type Deps struct {
 	DB     *store.DB
-	Box    *seal.Box // seals pseudonyms and reports; without it there are none
+	Box    *seal.Box                         // seals pseudonyms and the texts of reports; without it there are none
+	Infer  inferv1connect.InferServiceClient // the classifier on embeddings; without it that layer is named as missing
 	Server rpc.Server
 	Log    *slog.Logger
 	Health *watch.Health
@@ -72,7 +74,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		return nil, err
 	}
 	cfg.Policy = cfg.Policy.Over(policy.Default())
-	found, err := injection.Builtin()
+	found, err := injection.New(newHead(d))
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +156,7 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		out[i] = s.result(t, job.Origin, book)
+		out[i] = s.result(t, book, func(b *rulebook) observation { return s.observe(ctx, t, job.Origin, b) })
 		out[i].collections = job.Collections
 	}
 	if job.Dry {
@@ -164,13 +166,13 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 }
 
 // result judges one text under a rulebook, and under the one on trial.
-func (s *Service) result(text string, origin detect.Origin, book *rulebook) Result {
+func (s *Service) result(text string, book *rulebook, observe func(*rulebook) observation) Result {
 	now := time.Now()
-	seen := s.observe(text, origin, book, now)
+	seen := observe(book)
 	r := s.decide(text, seen, book, now)
 	if t := book.trial; t != nil {
 		if !alike(book.policy, t.policy) {
-			seen = s.observe(text, origin, t, now)
+			seen = observe(t)
 		}
 		r.trial, r.trialPolicy = s.decide(text, seen, t, now).Verdict, t.name
 	}
@@ -189,21 +191,27 @@ type observation struct {
 	score    float64 // probability that it is an attack
 	layers   map[string]float64
 	findings []detect.Finding
+	again    func(text string) observation // looks at another text in the same way
 }
 
-func (s *Service) observe(text string, origin detect.Origin, book *rulebook, now time.Time) observation {
+func (s *Service) observe(ctx context.Context, text string, origin detect.Origin, book *rulebook) observation {
 	if origin == detect.Output {
-		return observation{origin: origin, findings: s.leaving(text, book.policy, book.hosts(now))}
+		return s.observeOutput(text, book)
 	}
-	o := s.attack(text, origin, book.policy)
+	o := s.attack(ctx, text, origin, book.policy)
+	o.again = func(text string) observation { return s.attack(ctx, text, origin, book.policy) }
 	o.findings = append(o.findings, s.private(text, book.policy)...)
 	return o
 }
 
+func (s *Service) observeOutput(text string, book *rulebook) observation {
+	return observation{origin: detect.Output, findings: s.leaving(text, book.policy, book.hosts(time.Now()))}
+}
+
 // attack asks the layers that the policy names.
-func (s *Service) attack(text string, origin detect.Origin, _ policy.Policy) observation {
-	found := s.injection.Judge(text, origin)
-	return observation{origin, found.Score, map[string]float64{policy.Rules: found.Score}, found.Findings}
+func (s *Service) attack(ctx context.Context, text string, origin detect.Origin, p policy.Policy) observation {
+	found := s.injection.JudgeBy(ctx, text, origin, p.Layers)
+	return observation{origin: origin, score: found.Score, layers: found.Layers, findings: found.Findings}
 }
 
 // private finds personal data and secrets.
@@ -222,7 +230,7 @@ func (s *Service) output(text string, canaries []string, book *rulebook) Result 
 	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
 		return s.decide(text, observation{origin: detect.Output, findings: leaked}, book, now)
 	}
-	return s.result(text, detect.Output, book)
+	return s.result(text, book, func(b *rulebook) observation { return s.observeOutput(text, b) })
 }
 
 // record keeps every decision that is not "allow" as an event, in one transaction with its count and its place in the history.

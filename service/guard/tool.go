@@ -92,12 +92,12 @@ func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error)
 	for _, r := range d.Reasons {
 		out.add(r.Outcome, detect.Finding{Kind: r.Kind, Rule: r.Rule, Score: 1, Why: r.Why})
 	}
-	s.judgeArguments(&out, c.Arguments, book)
+	s.judgeArguments(ctx, &out, c.Arguments, book)
 	return out, s.recordTool(ctx, c, state, out)
 }
 
 // judgeArguments looks at what a call would carry: orders for whoever reads it next, and secrets.
-func (s *Service) judgeArguments(out *ToolResult, arguments string, book *rulebook) {
+func (s *Service) judgeArguments(ctx context.Context, out *ToolResult, arguments string, book *rulebook) {
 	tainted := out.Level >= taint.Untrusted
 	weight := func(beyond taint.Outcome) taint.Outcome {
 		if tainted {
@@ -105,7 +105,7 @@ func (s *Service) judgeArguments(out *ToolResult, arguments string, book *rulebo
 		}
 		return taint.Flag
 	}
-	if o := s.attack(arguments, detect.Tool, book.policy); o.score >= book.policy.Thresholds.Tool.Block {
+	if o := s.attack(ctx, arguments, detect.Tool, book.policy); o.score >= book.policy.Thresholds.Tool.Block {
 		for _, f := range o.findings {
 			out.add(weight(taint.Ask), f)
 		}

@@ -23,7 +23,6 @@ import (
 	"aran/platform/watch"
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"
-	"aran/service/guard/outgoing"
 	"aran/service/guard/pii"
 )
 
@@ -48,6 +47,7 @@ type Service struct {
 	server    rpc.Server
 	public    *rpc.Public
 	verdicts  metric.Int64Counter
+	answers   *answerChecks
 }
 
 // New compiles the rules.
@@ -59,7 +59,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: d.DB, injection: found, server: d.Server}
+	s := &Service{cfg: cfg, db: d.DB, injection: found, server: d.Server, answers: newAnswerChecks()}
 	if s.verdicts, err = otel.Meter("aran/service/guard").Int64Counter("aran_guard_verdicts"); err != nil {
 		return nil, err
 	}
@@ -92,10 +92,13 @@ func (s *Service) Scan(ctx context.Context, texts []string, origin detect.Origin
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if origin == detect.Output {
-			out[i] = s.output(t, nil)
-		} else {
+		if origin != detect.Output {
 			out[i] = s.input(t, origin)
+			continue
+		}
+		var err error
+		if out[i], err = s.output(ctx, t); err != nil {
+			return nil, err
 		}
 	}
 	return out, s.record(ctx, texts, origin, out)
@@ -123,27 +126,23 @@ func (s *Service) input(text string, origin detect.Origin) Result {
 }
 
 // output judges a whole text on its way out.
-func (s *Service) output(text string, canaries []string) Result {
-	r := Result{Verdict: Allow}
-	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
-		r.Verdict, r.Score, r.Findings = Block, 1, leaked
-		return r
+func (s *Service) output(ctx context.Context, text string) (Result, error) {
+	rules, err := s.answerRules(ctx, nil)
+	if err != nil {
+		return Result{}, err
 	}
-	found := detect.Apart(append(outgoing.Links(text, s.cfg.AllowHosts), pii.Find(text)...))
-	r.Findings = found
-	s.applyOutput(&r, text, found)
-	return r
+	r := newReader(rules, s.answers.marks.Marks(nil), nil, nobody{}, "")
+	r.read(text, true)
+	out := Result{Verdict: r.verdict, Score: r.score, Findings: r.findings}
+	if r.verdict == Redact {
+		out.Redacted = r.released.String()
+	}
+	return out, nil
 }
 
 func (s *Service) apply(r *Result, text string, found []detect.Finding) {
 	s.settle(r, text, found, func(kind string) string {
 		return byClass(kind, s.cfg.InputSecrets, s.cfg.InputNumbers, s.cfg.InputContacts, Allow)
-	})
-}
-
-func (s *Service) applyOutput(r *Result, text string, found []detect.Finding) {
-	s.settle(r, text, found, func(kind string) string {
-		return byClass(kind, s.cfg.OutputSecrets, s.cfg.OutputNumbers, s.cfg.OutputContacts, s.cfg.OutputLinks)
 	})
 }
 

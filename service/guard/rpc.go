@@ -32,11 +32,14 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 }
 
 func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
-	c, err := h.s.CheckOutput(ctx, r.GetText(), r.GetCanaries(), r.GetFinal())
+	c, err := h.s.CheckOutput(ctx, Answer{
+		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(),
+		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(),
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings)}, nil
+	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings), Policy: c.Policy}, nil
 }
 
 // Anonymize is not there yet.

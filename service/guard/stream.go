@@ -2,21 +2,25 @@ package guard
 
 import (
 	"context"
-	"regexp"
-	"slices"
+	"crypto/sha256"
 	"strings"
-	"unicode/utf8"
 
+	"aran/platform/fault"
 	"aran/service/guard/detect"
 	"aran/service/guard/outgoing"
 )
 
-const (
-	// longestHold bounds what is held back: beyond it a piece is released although a match might begin in it.
-	longestHold = 8 << 10
-	// stillOpen is how far back an image, link or key block that has not ended yet is waited for.
-	stillOpen = 4 << 10
-)
+// Answer is what of a model's answer is to be judged.
+type Answer struct {
+	Text         string // what is not released yet
+	Final        bool   // no more follows
+	Before       string // the end of what was released: 4,096 bytes, or all that there is
+	Canaries     []string
+	Instructions []string // texts that the answer must not repeat
+	Collections  []string
+	Conversation string // whose pseudonyms are put back
+	Schema       string // JSON schema that the whole answer must meet; then nothing is released before it is whole
+}
 
 // Checked is what of an answer may be shown, and what is to be sent again with the next piece.
 type Checked struct {
@@ -24,130 +28,118 @@ type Checked struct {
 	Release  string
 	Hold     string
 	Findings []detect.Finding
+	Policy   string
 }
 
 // CheckOutput judges the part of an answer that is not released yet. Unless it is final, the end where something could still
 // begin is held back, so that nothing is released in two halves that would have been removed as a whole: cutting an answer into
-// pieces in any way releases the same text in total.
-func (s *Service) CheckOutput(ctx context.Context, text string, canaries []string, final bool) (Checked, error) { //nolint:revive // a fact about the text
-	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
-		r := Result{Verdict: Block, Score: 1, Findings: leaked}
-		return Checked{Verdict: Block, Findings: leaked}, s.record(ctx, []string{text}, detect.Output, []Result{r})
+// pieces in any way releases the same text in total. Of ordinary text at most outgoing.Window characters are held back.
+// A schema that can't be used is a fault of kind Invalid. Decisions are recorded before it returns.
+func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
+	rules, err := s.answerRules(ctx, a.Collections)
+	if err != nil {
+		return Checked{}, err
 	}
-	cut := len(text)
-	if !final {
-		cut = boundary(text)
+	back, err := s.restorer(ctx, a.Conversation)
+	if err != nil {
+		return Checked{}, err
 	}
-	head := text[:cut]
-	r := s.output(head, nil)
-	out := Checked{Verdict: r.Verdict, Release: head, Hold: text[cut:], Findings: r.Findings}
-	switch {
-	case r.Verdict == Block:
+	schemas := rules.schemas
+	if a.Schema != "" {
+		schemas = append(schemas[:len(schemas):len(schemas)], a.Schema)
+	}
+	if err := s.usable(schemas, a.Before); err != nil {
+		return Checked{}, err
+	}
+	if len(schemas) > 0 && !a.Final {
+		return Checked{Verdict: Allow, Hold: a.Text, Policy: rules.name}, nil
+	}
+	r := newReader(rules, s.answers.marks.Marks(a.Canaries), s.answers.leaks.Instructions(a.Instructions), back, a.Before)
+	r.json = len(schemas) > 0
+	done := r.read(a.Text, a.Final)
+	if r.verdict != Block {
+		if err := r.meets(a.Text, schemas); err != nil {
+			return Checked{}, err
+		}
+	}
+	out := Checked{Verdict: r.verdict, Release: r.released.String(), Hold: a.Text[done:], Findings: r.findings, Policy: rules.name}
+	if r.verdict == Block {
 		out.Release, out.Hold = "", ""
-	case r.Redacted != "":
-		out.Release = r.Redacted
 	}
-	return out, s.record(ctx, []string{head}, detect.Output, []Result{r})
+	if done == 0 && r.verdict == Allow {
+		return out, nil // nothing was judged
+	}
+	return out, s.record(ctx, []string{a.Text[:done]}, detect.Output, []Result{{Verdict: r.verdict, Score: r.score, Findings: r.findings}})
 }
 
-// boundary is the last place where no finding can lie across: white space between two words neither of which could be part of
-// a number or code, outside of anything in brackets or a key block that has not ended.
-func boundary(s string) int {
-	end := len(s)
-	if i := open(s); i >= 0 {
-		end = i
+// usable says which schema can't be used, and that one needs the whole answer.
+func (s *Service) usable(schemas []string, before string) error {
+	if len(schemas) > 0 && before != "" {
+		return fault.New(fault.Invalid, "invalid_schema", "A schema is checked on the whole answer, and a part of it was released before.")
 	}
-	floor := 0
-	if len(s) > longestHold {
-		floor = len(s) - longestHold
-		for floor < len(s) && !utf8.RuneStart(s[floor]) {
-			floor++
-		}
-	}
-	blocks := keyBlock.FindAllStringIndex(s[floor:], -1)
-	for i := end - 1; i > floor; i-- {
-		if s[i] != ' ' && s[i] != '\n' && s[i] != '\t' {
-			continue
-		}
-		if slices.ContainsFunc(blocks, func(b []int) bool { return floor+b[0] < i && i < floor+b[1] }) {
-			continue
-		}
-		after := word(s[i+1 : end])
-		if i+1+len(after) == end && end == len(s) && !strings.ContainsAny(s[i+1+len(after):], " \n\t") {
-			// A word that may go on: it is held as a whole, what stands before it decides.
-			if codeLike(lastWord(s[:i])) {
-				continue
+	for _, text := range schemas {
+		sum := sha256.Sum256([]byte(text))
+		key := string(sum[:])
+		why, known := s.answers.schemas.Get(key)
+		if !known {
+			if _, err := outgoing.NewSchema(text); err != nil {
+				why = err.Error()
 			}
-			return i
+			s.answers.schemas.Put(key, why)
 		}
-		if !codeLike(after) && !codeLike(lastWord(s[:i])) {
-			return i
+		if why != "" {
+			f := fault.New(fault.Invalid, "invalid_schema", "%s", strings.ToUpper(why[:1])+why[1:]+".")
+			f.Fields = []fault.Field{{Path: "schema", Message: why}}
+			return f
 		}
 	}
-	return floor
+	return nil
 }
 
-// keyBlock is a whole key block (RFC 7468 §2).
-var keyBlock = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}-----[A-Za-z0-9+/=\s]*-----END [A-Z0-9 ]{0,40}-----`)
-
-// open finds the start of a Markdown link or image, or of a key block, that has not ended.
-func open(s string) int {
-	from := max(0, len(s)-stillOpen)
-	tail := s[from:]
-	first := -1
-	note := func(i int) {
-		if i >= 0 && (first < 0 || from+i < first) {
-			first = from + i
+// meets checks a whole answer: as the model gave it, and as it is released.
+func (r *reader) meets(text string, schemas []string) error {
+	for _, schema := range schemas {
+		compiled, err := outgoing.NewSchema(schema)
+		if err != nil {
+			return err // it was usable before
 		}
+		found := compiled.Check(text)
+		if len(found) == 0 && r.changed && len(compiled.Check(r.released.String())) > 0 {
+			found = []detect.Finding{{Kind: "schema", Rule: "schema.redacted", Score: 1, End: len(text), Why: "Without what policy removes, the answer does not meet its schema."}}
+		}
+		for _, f := range found {
+			if act := r.rules.action(f); rank(act) >= rank(Redact) { // there is nothing to take out
+				r.verdict, r.score = Block, 1
+			} else if rank(act) > rank(r.verdict) {
+				r.verdict = act
+			}
+		}
+		r.findings = append(r.findings, found...)
 	}
-	if i := strings.LastIndex(tail, "-----BEGIN"); i >= 0 {
-		if !keyBlock.MatchString(tail[i:]) {
-			note(i)
-		}
-	}
-	for i := strings.LastIndexByte(tail, '['); i >= 0; i = strings.LastIndexByte(tail[:i], '[') {
-		rest := tail[i:]
-		if strings.ContainsRune(rest, '\n') && !strings.Contains(rest, "](") {
-			break
-		}
-		closing := strings.IndexByte(rest, ']')
-		switch {
-		case closing < 0:
-			note(before(tail, i))
-		case closing+1 >= len(rest):
-			note(before(tail, i))
-		case rest[closing+1] == '(' && !strings.ContainsAny(rest[closing:], ")\n"):
-			note(before(tail, i))
-		}
-	}
-	return first
+	return nil
 }
 
-// before includes the mark that makes a link an image.
-func before(s string, i int) int {
-	if i > 0 && s[i-1] == '!' {
-		return i - 1
-	}
-	return i
-}
+// restorer is of the conversation whose pseudonyms are put back.
+func (*Service) restorer(context.Context, string) (restorer, error) { return nobody{}, nil }
 
-func word(s string) string {
-	if i := strings.IndexAny(s, " \n\t"); i >= 0 {
-		return s[:i]
-	}
-	return s
-}
-
-func lastWord(s string) string { return s[strings.LastIndexAny(s, " \n\t")+1:] }
-
-// codeLike reports whether a word could be a part of a number or code that is written in groups.
-func codeLike(w string) bool {
-	if strings.ContainsAny(w, "0123456789+") || strings.HasPrefix(w, "-----") {
-		return true
-	}
-	w = strings.Trim(w, ".,;:!?()")
-	if len(w) == 0 || len(w) > 4 {
-		return false
-	}
-	return w == strings.ToUpper(w) && w != strings.ToLower(w)
+// answerRules are those of the operator.
+func (s *Service) answerRules(context.Context, []string) (answerRules, error) {
+	return answerRules{
+		name:    "default@0",
+		hosts:   s.cfg.AllowHosts,
+		private: privateData,
+		leak:    outgoing.Limits{Words: 24, Share: 0.6},
+		action: func(f detect.Finding) string {
+			switch kind := f.Kind; {
+			case kind == "canary" || kind == "leakage" || kind == "schema" || kind == "topic":
+				return Block
+			case kind == "html":
+				return Redact
+			case kind == "sql" || strings.HasPrefix(kind, "code"):
+				return Flag
+			default:
+				return byClass(kind, s.cfg.OutputSecrets, s.cfg.OutputNumbers, s.cfg.OutputContacts, s.cfg.OutputLinks)
+			}
+		},
+	}, nil
 }

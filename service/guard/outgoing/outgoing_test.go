@@ -16,7 +16,7 @@ func TestLinks(t *testing.T) {
 		"[x](data:text/html;base64,AAAA)":                            "scheme",
 		"[the manual](https://example.org/manual)":                   "",
 		"[section](#below)":                                          "",
-		"[x](https://user:pw@evil.example/)":                         "query",
+		"[x](https://user:pw@evil.example/)":                         "userinfo",
 	} {
 		got := outgoing.Links(text, []string{"docs.example"})
 		rule := ""

@@ -65,9 +65,11 @@ type reader struct {
 	back  restorer
 	json  bool // the answer is JSON: signs are escaped as JSON does
 
-	behind string // the end of what was released
-	fences *outgoing.Fences
-	follow *outgoing.Follower
+	behind       string // the end of what was released
+	before       string // all of it that is known, at the beginning
+	instructions *outgoing.Instructions
+	fences       *outgoing.Fences // from the first segment on
+	follow       *outgoing.Follower
 
 	verdict  string
 	score    float64
@@ -79,7 +81,7 @@ type reader struct {
 func newReader(rules answerRules, marks *outgoing.Marks, instructions *outgoing.Instructions, back restorer, before string) *reader {
 	return &reader{
 		rules: rules, marks: marks, back: back, verdict: Allow,
-		behind: before, fences: outgoing.Resume(before), follow: instructions.Follow(before),
+		behind: ending(before, lookBack), before: before, instructions: instructions,
 	}
 }
 
@@ -107,6 +109,9 @@ func (r *reader) read(text string, final bool) (done int) { //nolint:revive // a
 
 // segment judges one segment, which begins at a place of the request's text.
 func (r *reader) segment(s string, at int, last bool) { //nolint:revive // a fact about the text
+	if r.fences == nil {
+		r.fences, r.follow = outgoing.Resume(r.before), r.instructions.Follow(r.before)
+	}
 	found := r.find(s, last)
 	var edits []outgoing.Edit
 	for _, f := range found {

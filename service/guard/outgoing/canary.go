@@ -20,7 +20,9 @@ const (
 	// canarySpan is how far a canary may be stretched by what stands between its signs, in bytes.
 	canarySpan = 512
 	keepMarks  = 256
-	keepFor    = time.Hour
+	// fewestCoded is how long a word in a code is at least, in bytes.
+	fewestCoded = 24
+	keepFor     = time.Hour
 )
 
 // Marks finds canaries: random marks that stand only in the instructions. Safe for concurrent use.
@@ -134,6 +136,9 @@ func (m *Marks) Find(text string) []detect.Finding {
 		return nil
 	}
 	out := m.in(text)
+	if !longWord(text) {
+		return out
+	}
 	for _, h := range canon.Decode(text) {
 		for _, f := range m.in(h.Text) {
 			f.Rule, f.Start, f.End = f.Rule+"+"+h.How, h.Start, h.End
@@ -141,6 +146,20 @@ func (m *Marks) Find(text string) []detect.Finding {
 		}
 	}
 	return out
+}
+
+// longWord reports whether a text has a word long enough to hide something in a code.
+func longWord(s string) bool {
+	n := 0
+	for i := range len(s) {
+		if n++; s[i] <= ' ' {
+			n = 0
+		}
+		if n >= fewestCoded {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Marks) in(text string) (out []detect.Finding) {

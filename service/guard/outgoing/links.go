@@ -92,7 +92,7 @@ func Addresses(s string, from int, allow Hosts) []Link {
 		if at < from || at < seen || at >= len(s) {
 			return
 		}
-		end := at + addressEnd(s[at:], use)
+		end := at + addressEnd(s[at:], use, at > 0 && s[at-1] == '<')
 		if l, ok := address(s, at, end, use, allow); ok {
 			out = append(out, l)
 			seen = end
@@ -157,10 +157,13 @@ func isImage(before string) bool {
 }
 
 // addressEnd is where an address ends.
-func addressEnd(s string, use int) int {
-	stops := " \t\n\r<>\"'`\u3000"
-	if use != plainUse {
-		stops = " \t\n\r<>\"'`)"
+func addressEnd(s string, use int, bracketed bool) int { //nolint:revive // a fact about the address
+	stops := " \t\n\r<>\"'`"
+	switch {
+	case use == plainUse:
+		stops += "\u3000"
+	case !bracketed:
+		stops += ")"
 	}
 	s = s[:min(len(s), longestURL)]
 	if i := strings.IndexAny(s, stops); i >= 0 {
@@ -221,7 +224,7 @@ func address(s string, at, end, use int, allow Hosts) (Link, bool) {
 			return found("query", "It is a link to a mail whose text is filled in.")
 		}
 		return Link{}, false
-	case "tel", "sms", "hxxp", "hxxps", "cid", "mid", "urn", "doi":
+	case "tel", "sms", "hxxp", "hxxps", "fxp", "fxps", "cid", "mid", "urn", "doi":
 		return Link{}, false
 	case "data":
 		if use == loadedUse && dataImage.MatchString(text) {
@@ -231,7 +234,13 @@ func address(s string, at, end, use int, allow Hosts) (Link, bool) {
 	default:
 		return found("scheme", "Its address is no web address; a browser might run it.")
 	}
-	host, rest, user := parts(strings.TrimPrefix(text, kind+":"), named)
+	if named != nil {
+		text = text[len(named[0]):]
+	}
+	host, rest, user := parts(text)
+	if strings.Contains(host, "[.]") {
+		return Link{}, false // it was made harmless before
+	}
 	if allow.Has(host) && (kind == "http" || kind == "https" || kind == "") && !user {
 		return Link{}, false
 	}
@@ -244,10 +253,7 @@ func address(s string, at, end, use int, allow Hosts) (Link, bool) {
 var dataImage = regexp.MustCompile(`(?i)^data:image/(?:png|gif|jpe?g|webp|avif|bmp);base64,[A-Za-z0-9+/=]*$`)
 
 // parts takes an address behind its scheme apart, as browsers do: any number of slashes may stand before the host.
-func parts(text string, named []string) (host, rest string, user bool) {
-	if named != nil {
-		text = text[strings.IndexByte(text, ':')+1:]
-	}
+func parts(text string) (host, rest string, user bool) {
 	text = strings.TrimLeft(text, "/")
 	end := strings.IndexAny(text, "/?#")
 	if end < 0 {

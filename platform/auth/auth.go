@@ -34,6 +34,7 @@ const (
 	ScopeSearchRead  = "search:read"
 	ScopeSearchWrite = "search:write"
 	ScopeGuard       = "guard:use"
+	ScopeGuardManage = "guard:manage" // policies, allow-lists and reports of the tenant
 	ScopeAudit       = "audit:read"
 	ScopeKeysRead    = "keys:read"
 	ScopeKeysWrite   = "keys:write"

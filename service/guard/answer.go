@@ -9,7 +9,6 @@ import (
 	"aran/platform/cache"
 	"aran/service/guard/detect"
 	"aran/service/guard/outgoing"
-	"aran/service/guard/pii"
 )
 
 // answerChecks holds what the checks of answers keep between calls.
@@ -25,11 +24,9 @@ func newAnswerChecks() *answerChecks {
 
 // answerRules is what holds for one answer.
 type answerRules struct {
-	name       string // of the policy
-	action     func(f detect.Finding) string
+	weigh      func(segment string, found []detect.Finding) ruling
 	hosts      outgoing.Hosts
 	boundaries *outgoing.Boundaries
-	schemas    []string // each of which a whole answer must meet
 	private    func(text string) []detect.Finding
 	leak       outgoing.Limits
 }
@@ -73,6 +70,7 @@ type reader struct {
 
 	verdict  string
 	score    float64
+	ruling   ruling // the one that decided
 	findings []detect.Finding
 	released strings.Builder
 	changed  bool
@@ -114,19 +112,23 @@ func (r *reader) segment(s string, at int, last bool) { //nolint:revive // a fac
 	}
 	found := r.find(s, last)
 	var edits []outgoing.Edit
-	for _, f := range found {
-		act := r.rules.action(f.Finding)
-		if act != Allow {
-			r.score = max(r.score, f.Score)
+	if len(found) > 0 {
+		plain := make([]detect.Finding, len(found))
+		for i, f := range found {
+			plain[i] = f.Finding
 		}
-		if rank(act) > rank(r.verdict) {
-			r.verdict = act
+		w := r.rules.weigh(s, plain)
+		r.score = max(r.score, w.score)
+		if rank(w.verdict) > rank(r.verdict) {
+			r.verdict, r.ruling = w.verdict, w
 		}
-		if act == Redact {
-			edits = append(edits, f.Edits...)
+		for _, f := range found {
+			if slices.Contains(w.cut, f.Finding) {
+				edits = append(edits, f.Edits...)
+			}
+			f.Start, f.End = f.Start+at, f.End+at
+			r.findings = append(r.findings, f.Finding)
 		}
-		f.Start, f.End = f.Start+at, f.End+at
-		r.findings = append(r.findings, f.Finding)
 	}
 	if r.verdict == Block {
 		return
@@ -240,19 +242,4 @@ func ending(s string, n int) string {
 		i++
 	}
 	return s[i:]
-}
-
-// privateData finds personal data and secrets, and says why where the detector does not.
-func privateData(text string) []detect.Finding {
-	out := pii.Find(text)
-	for i, f := range out {
-		if f.Why != "" {
-			continue
-		}
-		out[i].Why = "It has the form of personal data (" + f.Rule + ")."
-		if f.Kind == "secret" {
-			out[i].Why = "It has the form of a key or another secret (" + f.Rule + ")."
-		}
-	}
-	return out
 }

@@ -21,8 +21,8 @@ const instructions = "You are the assistant of Meridian Travel. Answer only from
 const canary = "CODE-9f3a61c20b7d4e85a1f6"
 
 // everything is a trial with all checks.
-func everything() guard.Trial {
-	return guard.Trial{
+func everything() guard.Rehearsal {
+	return guard.Rehearsal{
 		Canaries: []string{canary}, Instructions: []string{instructions}, Hosts: []string{"docs.example", "*.trusted.example"},
 		Boundaries: []outgoing.Boundary{{Name: "rivals", Phrases: []string{"Harbour Lines of Porto", "Nordwind"}}, {Name: "prices", Patterns: []string{`price of \d+ euros`}}},
 		Given:      map[string]string{"Person Seven": "Anna Kowalska", "p7@people.example": "anna@kowalska.example"},

@@ -8,10 +8,11 @@ import (
 
 	"aran/service/guard/detect"
 	"aran/service/guard/outgoing"
+	"aran/service/guard/pii"
 )
 
-// Trial is an answer that is judged without a service: nothing is recorded.
-type Trial struct {
+// Rehearsal is an answer that is judged without a service: nothing is recorded.
+type Rehearsal struct {
 	Canaries     []string
 	Instructions []string
 	Hosts        []string
@@ -29,18 +30,28 @@ type Outcome struct {
 }
 
 // Answer judges an answer as a caller does who gets it in pieces.
-func (t Trial) Answer(pieces ...string) Outcome {
+func (t Rehearsal) Answer(pieces ...string) Outcome {
 	boundaries, err := outgoing.Compile(t.Boundaries)
 	if err != nil {
 		panic(err)
 	}
 	rules := answerRules{
-		hosts: t.Hosts, boundaries: boundaries, private: privateData, leak: outgoing.Limits{Words: 24, Share: 0.6},
-		action: func(f detect.Finding) string {
-			if a := t.Action[f.Kind]; a != "" {
-				return a
+		hosts: t.Hosts, boundaries: boundaries, private: func(text string) []detect.Finding { return withoutLinks(pii.Find(text)) }, leak: outgoing.Limits{Words: 24, Share: 0.6},
+		weigh: func(_ string, found []detect.Finding) ruling {
+			out := ruling{verdict: Allow}
+			for _, f := range found {
+				act := Redact
+				if a := t.Action[f.Kind]; a != "" {
+					act = a
+				}
+				if rank(act) > rank(out.verdict) {
+					out.verdict = act
+				}
+				if act == Redact {
+					out.cut = append(out.cut, f)
+				}
 			}
-			return Redact
+			return out
 		},
 	}
 	marks, instructions := outgoing.NewMarks(t.Canaries), (*outgoing.Instructions)(nil)

@@ -1,13 +1,18 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"aran/platform/fault"
 	"aran/service/guard/detect"
 	"aran/service/guard/outgoing"
+	"aran/service/guard/policy"
 )
 
 // Answer is what of a model's answer is to be judged.
@@ -36,15 +41,11 @@ type Checked struct {
 // pieces in any way releases the same text in total. Of ordinary text at most outgoing.Window characters are held back.
 // A schema that can't be used is a fault of kind Invalid. Decisions are recorded before it returns.
 func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
-	rules, err := s.answerRules(ctx, a.Collections)
+	book, err := s.rulebook(ctx, Job{Collections: a.Collections})
 	if err != nil {
 		return Checked{}, err
 	}
-	back, err := s.restorer(ctx, a.Conversation)
-	if err != nil {
-		return Checked{}, err
-	}
-	schemas := rules.schemas
+	schemas := book.policy.Schemas
 	if a.Schema != "" {
 		schemas = append(schemas[:len(schemas):len(schemas)], a.Schema)
 	}
@@ -52,24 +53,74 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 		return Checked{}, err
 	}
 	if len(schemas) > 0 && !a.Final {
-		return Checked{Verdict: Allow, Hold: a.Text, Policy: rules.name}, nil
+		return Checked{Verdict: Allow, Hold: a.Text, Policy: book.name}, nil
 	}
-	r := newReader(rules, s.answers.marks.Marks(a.Canaries), s.answers.leaks.Instructions(a.Instructions), back, a.Before)
-	r.json = len(schemas) > 0
-	done := r.read(a.Text, a.Final)
-	if r.verdict != Block {
-		if err := r.meets(a.Text, schemas); err != nil {
+	back := restorer(nobody{})
+	if a.Conversation != "" {
+		if back, err = s.Pseudonyms(ctx, a.Conversation); err != nil {
 			return Checked{}, err
 		}
 	}
-	out := Checked{Verdict: r.verdict, Release: r.released.String(), Hold: a.Text[done:], Findings: r.findings, Policy: rules.name}
+	now := time.Now()
+	open := func(book *rulebook) *reader {
+		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(a.Canaries), s.answers.leaks.Instructions(a.Instructions), back, a.Before)
+		r.json = len(schemas) > 0
+		return r
+	}
+	r := open(book)
+	done := r.read(a.Text, a.Final)
+	if err := r.meets(a.Text, schemas, book.policy); err != nil {
+		return Checked{}, err
+	}
+	out := Checked{Verdict: r.verdict, Release: r.released.String(), Hold: a.Text[done:], Findings: r.findings, Policy: book.name}
 	if r.verdict == Block {
 		out.Release, out.Hold = "", ""
 	}
 	if done == 0 && r.verdict == Allow {
 		return out, nil // nothing was judged
 	}
-	return out, s.record(ctx, []string{a.Text[:done]}, detect.Output, []Result{{Verdict: r.verdict, Score: r.score, Findings: r.findings}})
+	res := r.result(book)
+	res.collections = a.Collections
+	if book.trial != nil {
+		t := open(book.trial)
+		t.read(a.Text[:done], true)
+		res.trial, res.trialPolicy = t.verdict, book.trial.name
+	}
+	return out, s.record(ctx, []string{a.Text[:done]}, detect.Output, []Result{res})
+}
+
+// leaves judges a whole text on its way out, under a rulebook and under the one on trial.
+func (s *Service) leaves(text string, book *rulebook, now time.Time) Result {
+	read := func(book *rulebook) Result {
+		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(nil), nil, nobody{}, "")
+		r.read(text, true)
+		res := r.result(book)
+		if res.Verdict == Redact {
+			res.Redacted = r.released.String()
+		}
+		// An allow-list may spare a text as a whole.
+		if all := s.decide(text, observation{origin: detect.Output, findings: r.findings}, book, now); rank(all.Verdict) < rank(res.Verdict) {
+			return all
+		}
+		return res
+	}
+	out := read(book)
+	if t := book.trial; t != nil {
+		out.trial, out.trialPolicy = read(t).Verdict, t.name
+	}
+	return out
+}
+
+// result is what became of what was read.
+func (r *reader) result(book *rulebook) Result {
+	w := r.ruling
+	if w.why == "" {
+		w = rule(book.policy, policy.Policy{}, observation{origin: detect.Output}, nil)
+	}
+	return Result{
+		Verdict: r.verdict, Score: r.score, Findings: r.findings, Policy: book.name,
+		Why: fmt.Sprintf("%s (policy %s)", w.why, book.by(w, detect.Output)),
+	}
 }
 
 // usable says which schema can't be used, and that one needs the whole answer.
@@ -96,8 +147,16 @@ func (s *Service) usable(schemas []string, before string) error {
 	return nil
 }
 
-// meets checks a whole answer: as the model gave it, and as it is released.
-func (r *reader) meets(text string, schemas []string) error {
+// meets checks a whole answer: as the model gave it, and as it is released. What does not meet its schema can't be mended by
+// taking something out: it is blocked, unless policy says allow or flag about the kind schema.
+func (r *reader) meets(text string, schemas []string, p policy.Policy) error {
+	if r.verdict == Block {
+		return nil
+	}
+	act := cmp.Or(p.Output.Kinds["schema"], Block)
+	if act == Redact {
+		act = Block
+	}
 	for _, schema := range schemas {
 		compiled, err := outgoing.NewSchema(schema)
 		if err != nil {
@@ -107,39 +166,33 @@ func (r *reader) meets(text string, schemas []string) error {
 		if len(found) == 0 && r.changed && len(compiled.Check(r.released.String())) > 0 {
 			found = []detect.Finding{{Kind: "schema", Rule: "schema.redacted", Score: 1, End: len(text), Why: "Without what policy removes, the answer does not meet its schema."}}
 		}
-		for _, f := range found {
-			if act := r.rules.action(f); rank(act) >= rank(Redact) { // there is nothing to take out
-				r.verdict, r.score = Block, 1
-			} else if rank(act) > rank(r.verdict) {
-				r.verdict = act
-			}
+		if len(found) > 0 && rank(act) > rank(r.verdict) {
+			r.verdict, r.score = act, 1
+			r.ruling = ruling{verdict: act, score: 1, why: "the answer does not meet its schema", decided: &found[0]}
 		}
 		r.findings = append(r.findings, found...)
 	}
 	return nil
 }
 
-// restorer is of the conversation whose pseudonyms are put back.
-func (*Service) restorer(context.Context, string) (restorer, error) { return nobody{}, nil }
-
-// answerRules are those of the operator.
-func (s *Service) answerRules(context.Context, []string) (answerRules, error) {
+// answerRules are what a rulebook says about answers.
+func (s *Service) answerRules(book *rulebook, now time.Time) answerRules {
 	return answerRules{
-		name:    "default@0",
-		hosts:   s.cfg.AllowHosts,
-		private: privateData,
-		leak:    outgoing.Limits{Words: 24, Share: 0.6},
-		action: func(f detect.Finding) string {
-			switch kind := f.Kind; {
-			case kind == "canary" || kind == "leakage" || kind == "schema" || kind == "topic":
-				return Block
-			case kind == "html":
-				return Redact
-			case kind == "sql" || strings.HasPrefix(kind, "code"):
-				return Flag
-			default:
-				return byClass(kind, s.cfg.OutputSecrets, s.cfg.OutputNumbers, s.cfg.OutputContacts, s.cfg.OutputLinks)
+		hosts: book.hosts(now), boundaries: book.limits(policy.OnOutput), leak: outgoing.Limits{Words: s.cfg.LeakWords, Share: s.cfg.LeakShare},
+		private: func(text string) []detect.Finding {
+			found := s.private(text, book.policy)
+			if book.policy.Output.Kinds["pii.url"] == "" {
+				found = withoutLinks(found)
 			}
+			return found
 		},
-	}, nil
+		weigh: func(segment string, found []detect.Finding) ruling {
+			return s.weigh(segment, observation{origin: detect.Output, findings: found}, book, now)
+		},
+	}
+}
+
+// withoutLinks leaves links to the check of addresses, which keeps them readable, unless policy speaks of them as personal data.
+func withoutLinks(found []detect.Finding) []detect.Finding {
+	return slices.DeleteFunc(found, func(f detect.Finding) bool { return f.Kind == "pii.url" })
 }

@@ -21,18 +21,27 @@ func Layers(s string) []Layer {
 	out := []Layer{{Text: Plain(s), Raw: s, End: len(s)}}
 	for _, h := range Decode(s) {
 		t := Plain(h.Text)
+		last := int32(h.Start) //nolint:gosec // texts are at most some megabytes
 		for i, p := range t.At {
-			t.At[i] = h.at(int(p))
+			if at := h.at[p]; at >= last {
+				last = at
+			} else if at < last && i > 0 { // read backwards: all of it is one stretch
+				t.At = whole(h, len(t.At))
+				break
+			}
+			t.At[i] = last
 		}
 		out = append(out, Layer{t, h.Text, h.How, h.Start, h.End})
 	}
 	return out
 }
 
-// at maps a position of what was hidden to the text in which it was hidden.
-func (h Hidden) at(i int) int32 {
-	if i >= len(h.Text) {
-		return int32(h.End) //nolint:gosec // texts are at most some megabytes
+// whole leads every stretch to all of where a text was hidden.
+func whole(h Hidden, n int) []int32 {
+	at := make([]int32, n)
+	for i := range at {
+		at[i] = int32(h.Start) //nolint:gosec // texts are at most some megabytes
 	}
-	return int32(h.Start) //nolint:gosec // texts are at most some megabytes
+	at[n-1] = int32(h.End) //nolint:gosec // texts are at most some megabytes
+	return at
 }

@@ -39,15 +39,15 @@ func Rows() ([]Row, error) {
 		return nil, err
 	}
 	all = append(all, written...)
-	documents, err := documents()
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, documents...)
 	found, err := mined()
 	if err != nil {
 		return nil, err
 	}
+	documents, err := documents(found) // before the found rows, so that a clean one keeps its pair
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, documents...)
 	return whole(distinct(append(all, found...))), nil
 }
 
@@ -123,4 +123,6 @@ func Counts(rows []Row, name func(Row) string) []Count {
 	return out
 }
 
-func (c Count) String() string { return fmt.Sprintf("%s: %d benign, %d attacks", c.Name, c.Benign, c.Attacks) }
+func (c Count) String() string {
+	return fmt.Sprintf("%s: %d benign, %d attacks", c.Name, c.Benign, c.Attacks)
+}

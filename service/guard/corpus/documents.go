@@ -25,13 +25,21 @@ const (
 	attacksPer  = 4
 )
 
+// One in carrierOf found documents of these families carries something as well.
+const carrierOf = 3
+
+var carries = map[string]bool{
+	"article": true, "code": true, "config": true, "docs": true, "email": true, "trigger_docs": true, "talks_about_attacks": true,
+}
+
 type insert struct {
 	text, family string
 }
 
 type inserts map[string][2][]insert // by language
 
-func documents() ([]Row, error) {
+// documents makes the rows of the written documents, and of those of the found rows that can carry something.
+func documents(found []Row) ([]Row, error) {
 	s := slots{}
 	if _, err := list("data/slots.txt", s); err != nil {
 		return nil, err
@@ -58,7 +66,23 @@ func documents() ([]Row, error) {
 		}
 		out = append(out, got...)
 	}
+	for _, r := range found {
+		if rnd := seeded(r.Source, r.Text, 0); r.Label == 0 && carries[r.Family] && rnd.IntN(carrierOf) == 0 {
+			out = append(out, into.twins(r)...)
+		}
+	}
 	return out, nil
+}
+
+// twins makes a harmless and an injected sibling of a found document.
+func (into inserts) twins(r Row) []Row {
+	g := group{source: r.Source, family: r.Family, lang: r.Lang}
+	all := into.pairs(g, r.Text)
+	out := []Row{all[0], all[1], all[1+harmlessPer]}
+	for i := range out {
+		out[i].Source, out[i].Licence = r.Source, r.Licence
+	}
+	return out
 }
 
 func (into inserts) file(name string) ([]Row, error) {

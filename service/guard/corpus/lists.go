@@ -215,4 +215,3 @@ func hash(text string) uint64 {
 func seeded(source, text string, k int) *rand.Rand {
 	return rand.New(rand.NewPCG(hash(source+"\x00"+text), uint64(k))) //nolint:gosec // chosen to be repeatable
 }
-

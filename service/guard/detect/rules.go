@@ -89,10 +89,10 @@ func Compile(file []byte) (*Rules, error) {
 			r.Origins = []Origin{User, Document, Tool}
 		}
 		for n := range r.Near {
-			r.Near[n] = norm.NFKD.String(r.Near[n]) // as canon.Plain leaves Indic vowel signs
+			r.Near[n] = canon.Fold(r.Near[n])
 		}
 		for _, m := range r.Match {
-			re, err := regexp.Compile(norm.NFKD.String(m))
+			re, err := regexp.Compile(norm.NFKC.String(m))
 			if err != nil {
 				return nil, fmt.Errorf("rule %s: %w", r.ID, err)
 			}

@@ -20,7 +20,6 @@ type Boundary struct {
 	Name     string
 	Phrases  []string
 	Patterns []string
-	Action   string
 }
 
 // Boundaries are compiled. Safe for concurrent use.
@@ -123,16 +122,6 @@ func (b *Boundaries) Pending(text string) bool {
 	}
 	w := words(tail(text, boundaryContext))
 	return b.words.depth(w.Plain) > 1
-}
-
-// Action is what a boundary asks for; empty: it leaves that to the policy.
-func (b *Boundaries) Action(name string) string {
-	for _, x := range b.list {
-		if x.Name == name {
-			return x.Action
-		}
-	}
-	return ""
 }
 
 // automaton finds any of many phrases in one pass (Aho & Corasick 1975).

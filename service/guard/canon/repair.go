@@ -1,0 +1,387 @@
+package canon
+
+import (
+	"strings"
+)
+
+const (
+	fewestSpaced = 5   // letters that stand alone, to count as one spaced-out word
+	longestRun   = 256 // letters without a space that are looked at for several words
+	mostPieces   = 4   // pieces of one word
+)
+
+// edit puts a text in the place of a stretch.
+type edit struct {
+	start, end int
+	text       string
+}
+
+// repair puts words together again that were spaced out, written in digits, stretched or misspelt.
+func repair(t Text) Text {
+	r := repairer{Text: t, lex: lexicon()}
+	s := t.Plain
+	for i := 0; i < len(s); {
+		if s[i] == ' ' {
+			i++
+			continue
+		}
+		i = r.token(i)
+	}
+	return t.edited(r.edits)
+}
+
+// edited applies edits, which are in order and apart. Each byte that is put in comes from a byte in its place.
+func (t Text) edited(edits []edit) Text {
+	if len(edits) == 0 {
+		return t
+	}
+	out := make([]byte, 0, len(t.Plain)+len(edits)*2)
+	at := make([]int32, 0, cap(out)+1)
+	last := 0
+	for _, e := range edits {
+		out, at = append(out, t.Plain[last:e.start]...), append(at, t.At[last:e.start]...)
+		out = append(out, e.text...)
+		for k := range len(e.text) {
+			at = append(at, t.At[e.start+k*(e.end-e.start)/len(e.text)])
+		}
+		last = e.end
+	}
+	out, at = append(out, t.Plain[last:]...), append(at, t.At[last:]...)
+	return Text{string(out), at}
+}
+
+type repairer struct {
+	Text
+	lex   *lexiconTables
+	edits []edit
+}
+
+func (r *repairer) put(start, end int, text string) int {
+	if r.Plain[start:end] != text {
+		r.edits = append(r.edits, edit{start, end, text})
+	}
+	return end
+}
+
+// token looks at what stands between two spaces, and says where to go on.
+func (r *repairer) token(start int) int {
+	s := r.Plain
+	var h hasher
+	var seen uint8
+	alone, run, longest := 0, 1, 1
+	i := start
+	for ; i < len(s) && s[i] != ' '; i++ {
+		k := kind[s[i]]
+		seen |= k
+		if k&isAlpha != 0 {
+			alone++
+			if i-start < longestWord {
+				h.add(s[i])
+			}
+		}
+		if i > start && s[i] == s[i-1] {
+			run++
+			longest = max(longest, run)
+		} else {
+			run = 1
+		}
+	}
+	end := i
+	n := end - start
+	switch {
+	case n == 1 && seen&(isAlpha|isDigit|isLeet) != 0 || n == 2 && kind[s[start+1]]&isJoint != 0:
+		return r.spaced(start, end)
+	case alone == 0 && seen&isLeet == 0 || seen&isOther != 0 && seen&(isDigit|isLeet|isJoint) != 0 && n > longestRun:
+		return end
+	case seen == isAlpha && longest < 3:
+		return r.word(start, end, h)
+	}
+	return r.odd(start, end, longest)
+}
+
+// word looks at a token of letters only: a word that was cut in pieces or misspelt, or several without spaces.
+func (r *repairer) word(start, end int, h hasher) int {
+	n := end - start
+	if n > longestWord {
+		r.several(start, end)
+		return end
+	}
+	id, known := r.lex.words.get(h.forward)
+	if n < 9 && !(known && r.lex.trigger(id)) {
+		if to := r.pieces(start, end, h); to > end {
+			return to
+		}
+	}
+	if known || n < shortestTypo {
+		return end
+	}
+	if id, ok := r.lex.mixed.get(h.mixed()); ok {
+		return r.put(start, end, r.lex.list[id])
+	}
+	if id, ok := r.lex.short.get(h.forward); ok {
+		return r.put(start, end, r.lex.list[id])
+	}
+	if n >= 12 {
+		r.several(start, end)
+	}
+	return end
+}
+
+// pieces joins the pieces of a word: "ins truct ions".
+func (r *repairer) pieces(start, end int, h hasher) int {
+	s := r.Plain
+	at := end
+	for range mostPieces - 1 {
+		if at+1 >= len(s) || kind[s[at+1]]&isAlpha == 0 || h.n >= longestWord {
+			return end
+		}
+		at++
+		first := at
+		for at < len(s) && kind[s[at]]&isAlpha != 0 && h.n < longestWord {
+			h.add(s[at])
+			at++
+		}
+		if at < len(s) && kind[s[at]]&(isAlpha|isDigit) != 0 {
+			return end
+		}
+		if id, ok := r.lex.words.get(h.forward); ok && h.n >= shortestTypo && r.lex.trigger(id) && r.cut(start, end, first, at) {
+			return r.put(start, at, r.lex.list[id])
+		}
+		if at < len(s) && s[at] != ' ' {
+			return end
+		}
+	}
+	return end
+}
+
+// cut says whether the pieces of a word make no sense by themselves.
+func (r *repairer) cut(start, end, last, to int) bool {
+	return !r.lex.words.has(hashOf(r.Plain[start:end]).forward) || !r.lex.words.has(hashOf(r.Plain[last:to]).forward)
+}
+
+// several puts spaces between words that stand without: "ignoreallpreviousinstructions".
+func (r *repairer) several(start, end int) {
+	if words := r.segment(r.Plain[start:end]); words != nil {
+		r.put(start, end, strings.Join(words, " "))
+	}
+}
+
+// segment cuts letters into known words, as few as can be, of which one is a trigger; nil where that cannot be.
+func (r *repairer) segment(s string) []string {
+	if len(s) > longestRun {
+		return nil
+	}
+	type step struct{ words, from, triggers int }
+	best := make([]step, len(s)+1)
+	for i := range s {
+		if i > 0 && best[i].words == 0 {
+			continue
+		}
+		var h hasher
+		for j := i; j < min(len(s), i+longestWord); j++ {
+			h.add(s[j])
+			id, ok := r.lex.words.get(h.forward)
+			if !ok {
+				continue
+			}
+			next := step{best[i].words + 1, i, best[i].triggers}
+			if r.lex.trigger(id) && h.n >= 4 {
+				next.triggers++
+			}
+			if b := best[j+1]; b.words == 0 || next.words < b.words {
+				best[j+1] = next
+			}
+		}
+	}
+	all := best[len(s)]
+	if all.words < 2 || all.triggers == 0 || len(s) < 3*all.words {
+		return nil
+	}
+	words := make([]string, all.words)
+	for i, k := len(s), all.words-1; k >= 0; k-- {
+		words[k] = s[best[i].from:i]
+		i = best[i].from
+	}
+	return words
+}
+
+// spaced joins letters that stand alone: "i g n o r e". A wider gap is a space; where there is none, known words are looked for.
+func (r *repairer) spaced(start, end int) int {
+	s := r.Plain
+	var words []string
+	var word []byte
+	letters, singles, gap := 0, 0, int32(1)
+	joint := byte(0) // what stands after each letter: "i. g. n."
+	if end-start == 2 {
+		joint = s[start+1]
+	}
+	wide := false
+	to := start
+	for i := start; i < len(s); {
+		c := s[i]
+		if kind[c]&(isAlpha|isDigit|isLeet) == 0 {
+			break
+		}
+		next := i + 1
+		if next < len(s) && s[next] == joint && joint != 0 {
+			next++
+		}
+		if next < len(s) && s[next] != ' ' {
+			break
+		}
+		if singles > 0 {
+			g := r.At[i] - r.At[i-1]
+			if singles == 1 {
+				gap = g
+			} else if g > gap {
+				wide = true
+				words = append(words, string(word))
+				word = word[:0]
+			}
+		}
+		word = append(word, c)
+		singles++
+		if kind[c]&isAlpha != 0 {
+			letters++
+		}
+		to = next
+		i = next + 1
+	}
+	if singles < fewestSpaced-1 || letters*10 < singles*6 {
+		return max(end, to)
+	}
+	words = append(words, string(word))
+	for i, w := range words {
+		if id, ok := r.lex.skeleton.get(skeleton(w)); ok && kindsOf(w)&^isAlpha != 0 {
+			words[i] = r.lex.list[id]
+		}
+	}
+	known := wide
+	if len(words) == 1 {
+		if parts := r.segment(words[0]); parts != nil {
+			words, known = parts, true
+		} else {
+			known = r.lex.words.has(hashOf(words[0]).forward)
+		}
+	}
+	if !known && singles < fewestSpaced {
+		return max(end, to)
+	}
+	return r.put(start, to, strings.Join(words, " "))
+}
+
+func kindsOf(w string) (k uint8) {
+	for i := range len(w) {
+		k |= kind[w[i]]
+	}
+	return k
+}
+
+// odd looks at a token that is not letters only: digits and signs for letters, letters pulled apart, stretched words.
+func (r *repairer) odd(start, end, longest int) int {
+	s := r.Plain
+	if end-start > longestRun {
+		return end
+	}
+	// What stands around the word is not part of it: brackets, quotes, a full stop.
+	from, to := start, end
+	for from < to && kind[s[from]]&(isJoint|isOther) != 0 {
+		from++
+	}
+	for to > from && kind[s[to-1]]&(isJoint|isOther) != 0 {
+		to--
+	}
+	for least := max(from, to-mostPieces); to > least; to-- { // an exclamation mark at the end may be an i, or one
+		w := s[from:to]
+		k := kindsOf(w)
+		if k&isOther != 0 || k&isAlpha == 0 && k&isLeet == 0 {
+			break
+		}
+		if k == isAlpha && longest < 3 {
+			break
+		}
+		if k&isJoint != 0 {
+			if r.apart(from, to) {
+				return end
+			}
+			break
+		}
+		if len(w) >= 3 && len(w) <= 2*longestWord {
+			if id, ok := r.lex.skeleton.get(skeleton(w)); ok && r.readable(w, id) {
+				r.put(from, to, r.lex.list[id])
+				return end
+			}
+		}
+		if s[to-1] != '!' && s[to-1] != '|' && s[to-1] != '(' {
+			break
+		}
+	}
+	return end
+}
+
+// readable says whether a word in digits and signs can be taken for a known one: it has letters in most of its places or is
+// long, and the word is not much shorter than it (which would be chance) unless letters are stretched.
+func (r *repairer) readable(w string, id int32) bool {
+	known := r.lex.list[id]
+	if r.lex.words.has(hashOf(w).forward) {
+		return false
+	}
+	letters, stretched, run := 0, false, 1
+	for i := range len(w) {
+		if kind[w[i]]&isAlpha != 0 {
+			letters++
+		}
+		if i > 0 && w[i] == w[i-1] {
+			run++
+			stretched = stretched || run >= 3
+		} else {
+			run = 1
+		}
+	}
+	if len(w) != len(known) && !stretched {
+		return false
+	}
+	return len(w) >= 4 && (letters*4 >= len(w) || len(w) >= 6) || len(w) == 3 && letters >= 2
+}
+
+// apart joins a word whose letters stand apart ("i.g.n.o.r.e", "ig*no*re"), or cuts several of them apart.
+func (r *repairer) apart(from, to int) bool {
+	s := r.Plain[from:to]
+	var word []byte
+	joints, longest, part := 0, 0, 0
+	for i := range len(s) {
+		if kind[s[i]]&isJoint != 0 {
+			joints++
+			part = 0
+			continue
+		}
+		part++
+		longest = max(longest, part)
+		word = append(word, s[i])
+	}
+	if len(word) < 4 || len(word) > longestRun {
+		return false
+	}
+	w := string(word)
+	if longest == 1 && joints >= 3 { // every letter stands alone
+		if parts := r.segment(w); parts != nil {
+			r.put(from, to, strings.Join(parts, " "))
+			return true
+		}
+		if joints >= fewestSpaced-1 && kindsOf(w) == isAlpha {
+			r.put(from, to, w)
+			return true
+		}
+	}
+	id, ok := r.lex.words.get(hashOf(w).forward)
+	if !ok {
+		if id, ok = r.lex.skeleton.get(skeleton(w)); !ok || len(r.lex.list[id]) != len(w) {
+			return false
+		}
+	}
+	if !r.lex.trigger(id) || len(w) < 5 {
+		return false
+	}
+	r.put(from, to, r.lex.list[id])
+	return true
+}

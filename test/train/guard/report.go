@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"aran/service/guard/classify/train"
+	"aran/service/guard/measure"
+)
+
+// report prints how each source was judged by the models that did not see it.
+func report(left []train.Out, dump string) {
+	score := func(o train.Out) float64 { return o.Compact }
+	var all, given []measure.Scored
+	for _, o := range left {
+		s := measure.Scored{Score: score(o), Attack: o.Attack}
+		all = append(all, s)
+		if !strings.HasPrefix(o.Source, "own_") && !strings.HasPrefix(o.Source, "mined_") {
+			given = append(given, s)
+		}
+	}
+	for name, s := range map[string][]measure.Scored{"all": all, "given": given} {
+		log.Printf("%s: AUC %.4f recall at 0.1/1/5 %% %.3f %.3f %.3f", name, measure.AUC(s), measure.RecallAt(s, 0.001), measure.RecallAt(s, 0.01), measure.RecallAt(s, 0.05))
+	}
+	th := measure.Threshold(all, 0.01)
+	log.Printf("threshold %.3f", th)
+	type row struct{ n, flagged [2]int }
+	by := map[string]*row{}
+	for _, o := range left {
+		if by[o.Source] == nil {
+			by[o.Source] = &row{}
+		}
+		k := 0
+		if o.Attack {
+			k = 1
+		}
+		by[o.Source].n[k]++
+		if score(o) >= th {
+			by[o.Source].flagged[k]++
+		}
+	}
+	w := tabwriter.NewWriter(os.Stderr, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, s := range slices.Sorted(maps.Keys(by)) {
+		r := by[s]
+		line := s
+		for k := range 2 {
+			if r.n[k] > 0 {
+				line += fmt.Sprintf("\t%d\t%.3f", r.n[k], float64(r.flagged[k])/float64(r.n[k]))
+			} else {
+				line += "\t\t"
+			}
+		}
+		_, _ = fmt.Fprintln(w, line+"\t")
+	}
+	_ = w.Flush()
+	if dump != "" {
+		b, _ := json.Marshal(left)
+		_ = os.WriteFile(dump, b, 0o644)
+	}
+}

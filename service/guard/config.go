@@ -27,7 +27,8 @@ type Config struct {
 	FeedbackOpen   int     `yaml:"feedback_open" doc:"reports of wrong verdicts of a tenant that may wait for review"`
 	FeedbackPerDay int     `yaml:"feedback_per_day" doc:"reports of wrong verdicts that one reporter may make in a day"`
 
-	PseudonymTTL time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
+	ConversationTTL time.Duration `yaml:"conversation_ttl" doc:"how long it is known what a conversation has read, since it was last used"`
+	PseudonymTTL    time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
 
 	LeakWords int     `yaml:"leak_words" doc:"words of the instructions that an answer may repeat in one run; from then on it gives them away"`
 	LeakShare float64 `yaml:"leak_share" doc:"share of the words of the instructions from which on an answer gives them away, 0 to 1"`
@@ -55,7 +56,9 @@ func Default() Config {
 		Policy:      policy.Default(),
 		Floor:       policy.Policy{Output: policy.Actions{Canary: Block, Secret: Redact}},
 		HistoryDays: 30, HistoryRows: 50_000, HistoryScore: 0.1, FeedbackOpen: 1000, FeedbackPerDay: 50,
-		PseudonymTTL: 30 * 24 * time.Hour, LeakWords: 24, LeakShare: 0.6, Judge: judge.Default(),
+		PseudonymTTL:    30 * 24 * time.Hour,
+		ConversationTTL: 30 * 24 * time.Hour,
+		LeakWords:       24, LeakShare: 0.6, Judge: judge.Default(),
 	}
 }
 
@@ -84,6 +87,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("guard.history_rows %d: use 100 to 10000000", c.HistoryRows)
 	case !(c.HistoryScore >= 0 && c.HistoryScore <= 1):
 		return fmt.Errorf("guard.history_score %v: use 0 to 1", c.HistoryScore)
+	case c.ConversationTTL < time.Hour || c.ConversationTTL > 10*365*24*time.Hour:
+		return fmt.Errorf("guard.conversation_ttl %s: use 1h to 87600h", c.ConversationTTL)
 	case c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL:
 		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
 	case c.FeedbackOpen < 1 || c.FeedbackOpen > 100_000:

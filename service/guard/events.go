@@ -1,5 +1,7 @@
 package guard
 
+import "aran/service/guard/taint"
+
 // Event types: one for each decision that is not "allow".
 const (
 	TypeBlocked  = "aran.guard.blocked.v1"
@@ -63,4 +65,21 @@ type ExportEvent struct {
 // ErasedEvent is the data of an erasure.
 type ErasedEvent struct {
 	Reports int64 `json:"reports"`
+}
+
+// TypeToolRefused says that a model wanted to use a tool and may not, or not without a person.
+const TypeToolRefused = "aran.guard.tool_refused.v1"
+
+// ToolEvent is the data of tool_refused. It names where the conversation's texts came from, never what they say.
+type ToolEvent struct {
+	RequestID       string         `json:"request_id,omitempty"`
+	Conversation    string         `json:"conversation"` // SHA-256, hex
+	Tool            string         `json:"tool,omitempty"`
+	Outcome         string         `json:"outcome"` // ask or deny
+	Level           string         `json:"level"`
+	Kinds           []string       `json:"kinds"`
+	Rules           []string       `json:"rules"`
+	Sources         []taint.Source `json:"sources"`
+	ArgumentsDigest string         `json:"arguments_digest"` // SHA-256, hex
+	Policy          string         `json:"policy"`
 }

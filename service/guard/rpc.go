@@ -6,7 +6,6 @@ import (
 
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
-	"aran/platform/fault"
 	"aran/service/guard/detect"
 )
 
@@ -24,6 +23,9 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 	if err != nil {
 		return nil, err
 	}
+	if err := h.s.read(ctx, r, results); err != nil {
+		return nil, err
+	}
 	out := &pb.ScanResponse{}
 	for _, x := range results {
 		out.Results = append(out.Results, &pb.ScanResult{Verdict: verdict(x.Verdict), Score: x.Score, Redacted: x.Redacted, Findings: findings(x.Findings), Policy: x.Policy})
@@ -34,7 +36,7 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
 	c, err := h.s.CheckOutput(ctx, Answer{
 		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(),
-		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(),
+		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(), Part: partOf(r.GetPart()),
 	})
 	if err != nil {
 		return nil, err
@@ -62,9 +64,16 @@ func (h handler) Restore(ctx context.Context, r *pb.RestoreRequest) (*pb.Restore
 	return &pb.RestoreResponse{Release: release, Hold: hold}, nil
 }
 
-// CheckTool is not there yet.
-func (handler) CheckTool(context.Context, *pb.CheckToolRequest) (*pb.CheckToolResponse, error) {
-	return nil, fault.New(fault.Unsupported, "unsupported", "Tools can't be checked yet.")
+// partOf: what is not said is text.
+func partOf(p pb.AnswerPart) Part {
+	switch p {
+	case pb.AnswerPart_ANSWER_PART_REASONING:
+		return Reasoning
+	case pb.AnswerPart_ANSWER_PART_CALL:
+		return Call
+	default:
+		return Text
+	}
 }
 
 // origin: what is not said is a user's.

@@ -15,6 +15,16 @@ import (
 	"aran/service/guard/policy"
 )
 
+// Part is a part of an answer that is checked by itself.
+type Part int
+
+// Parts. A Call is JSON for a program, which no page shows: signs that would begin a tag are written as JSON escapes.
+const (
+	Text Part = iota
+	Reasoning
+	Call
+)
+
 // Answer is what of a model's answer is to be judged.
 type Answer struct {
 	Text         string // what is not released yet
@@ -24,6 +34,7 @@ type Answer struct {
 	Instructions []string // texts that the answer must not repeat
 	Collections  []string
 	Conversation string // whose pseudonyms are put back
+	Part         Part
 	Schema       string // JSON schema that the whole answer must meet; then nothing is released before it is whole
 }
 
@@ -45,7 +56,10 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	schemas := book.policy.Schemas
+	var schemas []string
+	if a.Part == Text {
+		schemas = book.policy.Schemas
+	}
 	if a.Schema != "" {
 		schemas = append(schemas[:len(schemas):len(schemas)], a.Schema)
 	}
@@ -64,7 +78,7 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 	now := time.Now()
 	open := func(book *rulebook) *reader {
 		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(a.Canaries), s.answers.leaks.Instructions(a.Instructions), back, a.Before)
-		r.json = len(schemas) > 0
+		r.json = len(schemas) > 0 || a.Part == Call
 		return r
 	}
 	r := open(book)

@@ -21,6 +21,10 @@ const (
 //nolint:gochecknoglobals // a constant table, made on first use
 var lexicon = sync.OnceValue(func() *lexiconTables {
 	l := &lexiconTables{}
+	l.powers[0] = 1
+	for i := 1; i < len(l.powers); i++ {
+		l.powers[i] = l.powers[i-1] * prime
+	}
 	common := false
 	for line := range strings.Lines(wordsFile) {
 		if line = strings.TrimSpace(line); line == "common" {
@@ -41,6 +45,8 @@ type lexiconTables struct {
 	skeleton hashSet // digits and signs read as letters, repetitions dropped
 	mixed    hashSet // inner letters in any order
 	short    hashSet // one inner letter left out
+	other    hashSet // one inner letter replaced by a gap
+	powers   [longestWord + 1]uint64
 	steps    hashSet // the differences between letters: the same for every shift of the alphabet
 }
 
@@ -65,11 +71,40 @@ func (l *lexiconTables) add(w string, common bool) {
 		return
 	}
 	l.mixed.put(h.mixed(), id)
-	if len(w) > shortestTypo {
+	if len(w) >= shortestTypo {
 		for i := 1; i < len(w)-1; i++ {
 			l.short.put(hashOf(w[:i]+w[i+1:]).forward, id)
 		}
 	}
+	for i := 1; i < len(w)-1; i++ {
+		l.other.put(l.gap(h.forward, w, i), id)
+	}
+}
+
+// gap is the hash of a word with a gap in place of one letter.
+func (l *lexiconTables) gap(h uint64, w string, i int) uint64 {
+	return h - uint64(w[i])*l.powers[len(w)-1-i]
+}
+
+// near finds a word that attacks are made of with one other inner letter, or one more.
+func (l *lexiconTables) near(w string, h uint64) (int32, bool) {
+	n := len(w)
+	if n > longestWord {
+		return 0, false
+	}
+	tail := uint64(w[n-1]) + 1 // the hash of what follows letter i
+	for i := n - 2; i > 0; i-- {
+		if id, ok := l.other.get(l.gap(h, w, i)); ok && len(l.list[id]) == n {
+			return id, true
+		}
+		// Without letter i, all that stands before it moves by one place.
+		head := (h - tail - (uint64(w[i])+1)*l.powers[n-1-i]) * inverse
+		if id, ok := l.words.get(head + tail); ok && n > shortestTypo && l.trigger(id) && len(l.list[id]) == n-1 {
+			return id, true
+		}
+		tail += (uint64(w[i]) + 1) * l.powers[n-1-i]
+	}
+	return 0, false
 }
 
 // trigger says whether a word is one that attacks are made of, and not just a common one.
@@ -116,6 +151,9 @@ type hasher struct {
 }
 
 const prime = 0x100000001B3
+
+// inverse is what prime has to be multiplied by to give 1, in 64 bits.
+const inverse = 0xCE965057AFF6957B
 
 func (h *hasher) add(c byte) {
 	v := uint64(c) + 1

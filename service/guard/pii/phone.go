@@ -55,7 +55,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 	switch {
 	case n == 10 && d[0] >= '6' && (w.form == "j" || w.form == "ee" || w.form == "ccd" || w.form == "ddb") && x.valid(d, "in"):
 		score = near(0.95, 0.65, c, cPhone)
-	case (n == 10 || n == 11 && d[0] == '1') && (strings.HasSuffix(w.form, "ccd")) && x.valid(d, "us"):
+	case (n == 10 || n == 11 && d[0] == '1') && strings.HasSuffix(w.form, "ccd") && x.valid(d, "us"):
 		score = near(0.95, 0.8, c, cPhone)
 	case n == 13 && strings.HasPrefix(d, "001") && strings.HasSuffix(w.form, "ccd"):
 		score = 0.8

@@ -106,7 +106,8 @@ func (b Boundary) Holds(side string) bool {
 	return b.On == OnBoth || b.On == side || b.On == "" && side == OnOutput
 }
 
-// Tools limits the tools that a model may use: at all, and after its conversation has read text of untrusted origin.
+// Tools limits the tools that a model may use: at all, and after its conversation has read text of untrusted origin. Where it says
+// nothing, tools that only read go on after such text, and others do not (taint.Default).
 type Tools struct {
 	Always         ToolRules `json:"always,omitzero" yaml:"always,omitempty"`
 	AfterUntrusted ToolRules `json:"after_untrusted,omitzero" yaml:"after_untrusted,omitempty"`
@@ -165,8 +166,7 @@ func Matches(pattern, name string) bool {
 	return strings.HasSuffix(name, last)
 }
 
-// Default blocks instructions, redacts secrets, numbers and links on the way out, flags numbers on the way in, and asks before
-// a tool is used after untrusted text.
+// Default blocks instructions, redacts secrets, numbers and links on the way out, flags numbers on the way in.
 func Default() Policy {
 	return Policy{
 		Thresholds: Thresholds{User: Threshold{Block: 0.7, Flag: 0.4}, Document: Threshold{Block: 0.85, Flag: 0.4}, Tool: Threshold{Block: 0.85, Flag: 0.4}},
@@ -185,7 +185,6 @@ func Default() Policy {
 		PII:       PII{Packs: []string{"in", "eu", "us"}},
 		Anonymise: Never, AllowHosts: []string{},
 		Layers: []string{Rules, Compact},
-		Tools:  Tools{AfterUntrusted: ToolRules{Ask: []string{"*"}}},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"aran/service/guard/classify"
 	"aran/service/guard/classify/train"
 )
 
@@ -31,15 +32,29 @@ func main() {
 	flag.Float64Var(&set.Grams, "grams", set.Grams, "")
 	flag.Float64Var(&set.Rare, "rare", set.Rare, "")
 	dump := flag.String("dump", "", "")
+	encode := flag.Bool("encode", false, "only encode the texts for the head")
 	flag.Parse()
-	if err := run(context.Background(), set, *data, *clean, *out, *cache, *dump); err != nil {
+	if err := run(context.Background(), set, *data, *clean, *out, *cache, *dump, *encode); err != nil {
 		log.Fatal("train-guard: ", err)
 	}
 }
 
-func run(ctx context.Context, set train.Settings, data, clean, out, cache, dump string) error {
+// injectionThreshold is injection.UserThreshold: a package that embeds what is made here can't be asked for it.
+const injectionThreshold = 0.7
+
+func run(ctx context.Context, set train.Settings, data, clean, out, cache, dump string, encode bool) error {
 	rows, err := read(data, clean)
 	if err != nil {
+		return err
+	}
+	if encode {
+		var texts []string
+		for _, r := range train.Thin(rows, headRows) {
+			if text, ok := headText(r); ok {
+				texts = append(texts, text)
+			}
+		}
+		_, err := textVectors(ctx, cache, texts)
 		return err
 	}
 	pieces, vectors, err := pieceVectors(ctx, cache)
@@ -51,12 +66,22 @@ func run(ctx context.Context, set train.Settings, data, clean, out, cache, dump 
 		return err
 	}
 	left := t.LeaveOut(func(fold int, groups []string) { log.Printf("fold %d without %s", fold, strings.Join(groups, ", ")) })
-	report(left, dump)
+	alarms := train.Alarms{Threshold: injectionThreshold, All: 0.005, Hard: 0.01}
+	var combine []classify.Combiner
+	rate := 0.0
+	for _, layers := range [][]string{{classify.Rules}, {classify.Rules, classify.Compact}} {
+		c, r := train.Combine(left, alarms, layers...)
+		combine, rate = append(combine, c), r
+		log.Printf("%v: %+v, base rate %.4f", layers, c, r)
+	}
+	report(left, &combine[1], dump)
 	if out == "" {
 		return nil
 	}
 	w, top := t.Model()
 	log.Print("words that weigh most: ", strings.Join(top, "; "))
+	w.About.Version, w.About.BaseRate, w.About.Combine = "1", rate, combine
+	w.About.Trained = train.Counts(rows)
 	file, err := w.Encode()
 	if err != nil {
 		return err

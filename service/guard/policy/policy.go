@@ -182,7 +182,7 @@ func Default() Policy {
 		},
 		Output: Actions{
 			Injection: Allow, Secret: Redact, PII: Redact, Contact: Allow, Indirect: Allow, Links: Redact, Canary: Block, Leakage: Block,
-			HTML: Redact, Code: Allow, SQL: Allow, Topics: Block,
+			HTML: Redact, Code: Flag, SQL: Flag, Topics: Block,
 		},
 		PII:       PII{Packs: []string{"in", "eu", "us"}},
 		Anonymise: Never, AllowHosts: []string{},

@@ -35,6 +35,7 @@ const (
 	ScopeSearchWrite = "search:write"
 	ScopeReview      = "search:review" // of what the guard refused
 	ScopeGuard       = "guard:use"
+	ScopeGuardManage = "guard:manage" // policies, allow-lists and reports of the tenant
 	ScopeAudit       = "audit:read"
 	ScopeKeysRead    = "keys:read"
 	ScopeKeysWrite   = "keys:write"

@@ -163,12 +163,15 @@ func (s *Service) Pseudonyms(ctx context.Context, name string) (*pseudonym.Map, 
 	return o.pairs, nil
 }
 
-// Erase forgets every conversation of a subject and destroys the key that they were sealed with: what is left of them in a backup
+// Erase forgets every conversation and every report of a subject and destroys the key that they were sealed with: what is left of them in a backup
 // can't be read either. The subject can't have pseudonyms again. Erasing twice is no error.
 func (s *Service) Erase(ctx context.Context, tenant, subject string) error {
 	box := s.vault.box
 	if box == nil {
 		return errNoKeys()
+	}
+	if err := s.EraseReports(ctx, tenant, subject); err != nil {
+		return err
 	}
 	who := tenant + "\x00" + subject
 	owner, err := box.Known(ctx, who)

@@ -2,8 +2,8 @@
 //
 // A tenant's policy, the policies of the collections that a request names, and the operator's floor say together what is done
 // about what is found: the strictest of them holds. Every verdict has reasons and names the versions that it rests on, and every
-// decision that is not "allow" is an event. Guard keeps no text, except what somebody hands over with a
-// report of a wrong verdict and the values that it gave pseudonyms for, sealed with the key of whose they are.
+// decision that is not "allow" is an event. Guard keeps no text but what somebody hands over with a report of a wrong verdict, and
+// the values that it gave pseudonyms for, each sealed with the key of whose they are.
 package guard
 
 import (
@@ -12,6 +12,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -30,7 +31,7 @@ import (
 	"aran/platform/watch"
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"
-	"aran/service/guard/outgoing"
+	"aran/service/guard/judge"
 	"aran/service/guard/pii"
 	"aran/service/guard/policy"
 )
@@ -63,6 +64,8 @@ type Service struct {
 	vault     *vault
 	policies  *shelf
 	history   *history
+	answers   *answerChecks
+	judge     *judge.Judge // nil: no model is asked
 
 	stop  context.CancelFunc
 	loops sync.WaitGroup
@@ -78,10 +81,15 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, injection: found, server: d.Server, vault: newVault(cfg, d)}
+	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, injection: found, server: d.Server, vault: newVault(cfg, d), answers: newAnswerChecks()}
 	meter := otel.Meter("aran/service/guard")
 	if s.verdicts, err = meter.Int64Counter("aran_guard_verdicts"); err != nil {
 		return nil, err
+	}
+	if cfg.Judge.Provider != "" {
+		if s.judge, err = judge.New(cfg.Judge, d.Log); err != nil {
+			return nil, fmt.Errorf("guard.%w", err)
+		}
 	}
 	s.policies = newShelf(cfg, s.readTenant)
 	if s.history, err = newHistory(cfg, meter, s.writeHistory); err != nil {
@@ -109,7 +117,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.loops.Wait()
-	return errors.Join(s.vault.close(ctx), s.history.flush(ctx))
+	return errors.Join(s.history.flush(ctx), s.vault.close(ctx))
 }
 
 // Job is what is judged, and under which policies.
@@ -156,7 +164,7 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		out[i] = s.result(t, book, func(b *rulebook) observation { return s.observe(ctx, t, job.Origin, b) })
+		out[i] = s.result(ctx, t, job.Origin, book)
 		out[i].collections = job.Collections
 	}
 	if job.Dry {
@@ -166,13 +174,16 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 }
 
 // result judges one text under a rulebook, and under the one on trial.
-func (s *Service) result(text string, book *rulebook, observe func(*rulebook) observation) Result {
+func (s *Service) result(ctx context.Context, text string, origin detect.Origin, book *rulebook) Result {
 	now := time.Now()
-	seen := observe(book)
+	if origin == detect.Output {
+		return s.leaves(text, book, now)
+	}
+	seen := s.observe(ctx, text, origin, book)
 	r := s.decide(text, seen, book, now)
 	if t := book.trial; t != nil {
 		if !alike(book.policy, t.policy) {
-			seen = observe(t)
+			seen = s.observe(ctx, text, origin, t)
 		}
 		r.trial, r.trialPolicy = s.decide(text, seen, t, now).Verdict, t.name
 	}
@@ -181,7 +192,7 @@ func (s *Service) result(text string, book *rulebook, observe func(*rulebook) ob
 
 // alike reports whether two policies look for the same things, so that one look serves both.
 func alike(a, b policy.Policy) bool {
-	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && slices.Equal(a.AllowHosts, b.AllowHosts) &&
+	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && a.PII.Names == b.PII.Names && slices.Equal(a.AllowHosts, b.AllowHosts) &&
 		slices.Equal(a.Languages, b.Languages) && reflect.DeepEqual(a.Boundaries, b.Boundaries)
 }
 
@@ -195,17 +206,11 @@ type observation struct {
 }
 
 func (s *Service) observe(ctx context.Context, text string, origin detect.Origin, book *rulebook) observation {
-	if origin == detect.Output {
-		return s.observeOutput(text, book)
-	}
-	o := s.attack(ctx, text, origin, book.policy)
+	o := s.asked(ctx, text, s.attack(ctx, text, origin, book.policy), book.policy)
 	o.again = func(text string) observation { return s.attack(ctx, text, origin, book.policy) }
 	o.findings = append(o.findings, s.private(text, book.policy)...)
+	o.findings = append(o.findings, book.limits(policy.OnInput).Find(text, 0)...)
 	return o
-}
-
-func (s *Service) observeOutput(text string, book *rulebook) observation {
-	return observation{origin: detect.Output, findings: s.leaving(text, book.policy, book.hosts(time.Now()))}
 }
 
 // attack asks the layers that the policy names.
@@ -215,20 +220,8 @@ func (s *Service) attack(ctx context.Context, text string, origin detect.Origin,
 }
 
 // private finds personal data and secrets.
-func (s *Service) private(text string, _ policy.Policy) []detect.Finding { return pii.Find(text) }
-
-// leaving finds what an answer may not carry out.
-func (s *Service) leaving(text string, p policy.Policy, hosts []string) []detect.Finding {
-	return detect.Apart(append(outgoing.Links(text, hosts), s.private(text, p)...))
-}
-
-// output judges a whole text on its way out.
-func (s *Service) output(text string, canaries []string, book *rulebook) Result {
-	now := time.Now()
-	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
-		return s.decide(text, observation{origin: detect.Output, findings: leaked}, book, now)
-	}
-	return s.result(text, book, func(b *rulebook) observation { return s.observeOutput(text, b) })
+func (*Service) private(text string, p policy.Policy) []detect.Finding {
+	return pii.Options{Packs: p.PII.Packs, Names: p.PII.Names}.Find(text)
 }
 
 // record keeps every decision that is not "allow" as an event, in one transaction with its count and its place in the history.

@@ -14,6 +14,7 @@ import (
 	"aran/platform/fault"
 	"aran/platform/rpc"
 	"aran/platform/rpc/rpctest"
+	"aran/platform/seal"
 	"aran/platform/store"
 	"aran/platform/watch"
 	"aran/service/guard"
@@ -21,25 +22,37 @@ import (
 )
 
 type world struct {
-	s  *guard.Service
-	db *store.DB
-	a  *rpctest.Authority
-	id auth.Identity
+	s   *guard.Service
+	db  *store.DB
+	box *seal.Box
+	dir string
+	a   *rpctest.Authority
+	id  auth.Identity
 }
 
 func open(t testing.TB) *world {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Service: "guard", Path: filepath.Join(t.TempDir(), "guard.db"), Migrations: guard.Migrations})
+	dir := t.TempDir()
+	db, err := store.Open(t.Context(), store.Options{Service: "guard", Path: filepath.Join(dir, "guard.db"), Migrations: guard.Migrations})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	a := rpctest.NewAuthority(t)
-	s, err := guard.New(guard.Default(), guard.Deps{DB: db, Server: a.Server("guard", "chat", "search"), Log: slog.New(slog.DiscardHandler), Health: &watch.Health{}})
+	keyring, err := seal.Local(filepath.Join(t.TempDir(), "keyring.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{s, db, a, auth.Identity{Tenant: "t1", Subject: "user:1", Scopes: []string{auth.ScopeGuard}}}
+	box, err := seal.Open(t.Context(), keyring, "guard", filepath.Join(t.TempDir(), "keys.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = box.Close() })
+	a := rpctest.NewAuthority(t)
+	s, err := guard.New(guard.Default(), guard.Deps{DB: db, Box: box, Server: a.Server("guard", "chat", "search"), Log: slog.New(slog.DiscardHandler), Health: &watch.Health{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{s, db, box, dir, a, auth.Identity{Tenant: "t1", Subject: "user:1", Scopes: []string{auth.ScopeGuard}}}
 }
 
 func (w *world) client(caller string) guardv1connect.GuardServiceClient {

@@ -24,23 +24,29 @@ type Checked struct {
 	Release  string
 	Hold     string
 	Findings []detect.Finding
+	Policy   string
 }
 
 // CheckOutput judges the part of an answer that is not released yet. Unless it is final, the end where something could still
 // begin is held back, so that nothing is released in two halves that would have been removed as a whole: cutting an answer into
 // pieces in any way releases the same text in total.
-func (s *Service) CheckOutput(ctx context.Context, text string, canaries []string, final bool) (Checked, error) { //nolint:revive // a fact about the text
-	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
-		r := Result{Verdict: Block, Score: 1, Findings: leaked}
-		return Checked{Verdict: Block, Findings: leaked}, s.record(ctx, []string{text}, detect.Output, []Result{r})
+func (s *Service) CheckOutput(ctx context.Context, text string, canaries []string, final bool, collections ...string) (Checked, error) { //nolint:revive // a fact about the text
+	book, err := s.rulebook(ctx, Job{Collections: collections})
+	if err != nil {
+		return Checked{}, err
+	}
+	if len(outgoing.Canaries(text, canaries)) > 0 {
+		if r := s.output(text, canaries, book); r.Verdict == Block {
+			return Checked{Verdict: Block, Findings: r.Findings, Policy: r.Policy}, s.record(ctx, []string{text}, detect.Output, []Result{r})
+		}
 	}
 	cut := len(text)
 	if !final {
 		cut = boundary(text)
 	}
 	head := text[:cut]
-	r := s.output(head, nil)
-	out := Checked{Verdict: r.Verdict, Release: head, Hold: text[cut:], Findings: r.Findings}
+	r := s.output(head, nil, book)
+	out := Checked{Verdict: r.Verdict, Release: head, Hold: text[cut:], Findings: r.Findings, Policy: r.Policy}
 	switch {
 	case r.Verdict == Block:
 		out.Release, out.Hold = "", ""

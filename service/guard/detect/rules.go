@@ -181,7 +181,9 @@ func (rs *Rules) compile(r *Rule) (err error) {
 func (rs *Rules) All() []Rule { return slices.Clone(rs.rules) }
 
 // Scan finds instructions in a text of an origin, in its plain form and in what it hides in codes.
-func (rs *Rules) Scan(s string, origin Origin) []Finding { return rs.ScanLayers(canon.Layers(s), origin) }
+func (rs *Rules) Scan(s string, origin Origin) []Finding {
+	return rs.ScanLayers(canon.Layers(s), origin)
+}
 
 // ScanLayers is Scan for who has the layers already. The rule of a finding in a hidden layer ends with how it was hidden:
 // "override.ignore+base64". What the text says openly is not found again in its layers.

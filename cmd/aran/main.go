@@ -35,7 +35,7 @@ func commands() []command {
 		{"up", "[--data DIR] [--config FILE] [--listen ADDR]", "run every service in this process", up},
 		{"run", "SERVICE… [--data DIR] [--config FILE]", "run some of the services", runSome},
 		{"chat", "[--url URL] [--collections NAMES] QUESTION", "ask a running platform", chat},
-		{"documents", "add [--create] COLLECTION FILE…|DIR|-", "put files into a collection of a running platform", documents},
+		{"documents", "add|list|release", "put files into a collection of a running platform; review what its guard refused", documents},
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
 		{"model", "list|show|pull|verify|use|rollback|sign|key", "models of this machine: versions, signatures, what is served", model},
 		{"eval", "search DIR|guard DIR|embed [DIR]", "how good a part is, on data of yours", eval},

@@ -126,7 +126,10 @@ type Job struct {
 	Origin      detect.Origin
 	Collections []string // the strictest of their policies and the tenant's holds
 	Policy      string   // a policy that holds as well: support, or support@7 for one of its versions
-	Dry         bool     // asks what would be: Policy stands in the place of its active version, and nothing is recorded
+	// Conversation reads the texts, and what it read limits its tools. Empty: nobody does.
+	Conversation string
+	Sources      []string // where the texts come from: one for each, one for all, or none
+	Dry          bool     // asks what would be: Policy stands in the place of its active version, and nothing is recorded
 }
 
 // Result is the verdict on one text.
@@ -169,6 +172,9 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 	}
 	if job.Dry {
 		return out, nil
+	}
+	if err := s.read(ctx, job, book, out); err != nil {
+		return nil, err
 	}
 	return out, s.record(ctx, job.Texts, job.Origin, out)
 }

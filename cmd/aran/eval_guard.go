@@ -13,6 +13,8 @@ import (
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"
 	"aran/service/guard/measure"
+	"aran/service/infer/heads"
+	"aran/service/infer/minilm"
 )
 
 const evalGuardArgs = "DIR [--format text|json] [--layers rules|compact|all] [--origin user|document|tool]"
@@ -96,17 +98,63 @@ func evalGuard(ctx context.Context, t terminal, args []string) error {
 }
 
 func judgeOf(layers string, origin detect.Origin) (judge, float64, error) {
-	d, err := injection.Builtin()
+	var named []string
+	var head injection.Head
+	switch layers {
+	case "rules":
+	case "compact":
+		named = []string{injection.Compact}
+	case "all":
+		named = []string{injection.Compact, injection.Embeddings}
+		var err error
+		if head, err = headInside(); err != nil {
+			return nil, 0, err
+		}
+	default:
+		return nil, 0, fmt.Errorf("%w: --layers %q; use rules, compact or all", errUsage, layers)
+	}
+	d, err := injection.New(head)
 	if err != nil {
 		return nil, 0, err
 	}
-	switch layers {
-	case "rules", "compact":
-		return func(_ context.Context, text string, origin detect.Origin) (float64, error) {
-			return d.Judge(text, origin).Score, nil
-		}, 0.7, nil
+	return func(ctx context.Context, text string, origin detect.Origin) (float64, error) {
+		j := d.JudgeBy(ctx, text, origin, named)
+		if len(j.Missing) > 0 {
+			return 0, fmt.Errorf("layers that did not answer: %v", j.Missing)
+		}
+		return j.Score, nil
+	}, injection.Threshold(origin), nil
+}
+
+// headInside is the classifier on embeddings as infer serves it, without the way there.
+func headInside() (injection.Head, error) {
+	encoder, err := minilm.Load()
+	if err != nil {
+		return nil, err
 	}
-	return nil, 0, fmt.Errorf("%w: --layers %q; use rules, compact or all", errUsage, layers)
+	head, err := heads.Injection()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, texts []string) ([]float64, error) {
+		vectors, err := encoder.Encode(ctx, texts)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]float64, len(vectors))
+		for i, v := range vectors {
+			labels, err := head.Classify(v.Vector)
+			if err != nil {
+				return nil, err
+			}
+			for _, l := range labels {
+				if l.Name == heads.Attack {
+					out[i] = l.Score
+				}
+			}
+		}
+		return out, nil
+	}, nil
 }
 
 // evaluate runs one text after the other, on one processor: what is measured is a text's own time.

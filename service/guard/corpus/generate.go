@@ -40,7 +40,7 @@ func generated(shared slots, into inserts) ([]Row, error) {
 // take reads the slots of a text and returns the rest.
 func (s slots) take(text string) string {
 	var rest []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if !s.define(line) {
 			rest = append(rest, line)
 		}
@@ -51,7 +51,7 @@ func (s slots) take(text string) string {
 // pattern makes one document.
 func (s slots) pattern(text string, rnd *rand.Rand) string {
 	var out []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		row, many := strings.CutPrefix(line, "* ")
 		if !many {
 			out = append(out, s.fill(line, rnd))
@@ -72,7 +72,7 @@ func sections(name, text string, f func(group, string)) error {
 		if err != nil {
 			return fmt.Errorf("documents %s: %w", name, err)
 		}
-		for _, d := range strings.Split("\n"+body+"\n", "\n%%%\n") {
+		for d := range strings.SplitSeq("\n"+body+"\n", "\n%%%\n") {
 			if strings.TrimSpace(d) != "" {
 				f(g, strings.TrimSpace(d))
 			}

@@ -69,6 +69,7 @@ func documents(found []Row) ([]Row, error) {
 		}
 		out = append(out, got...)
 	}
+	out = append(out, into.long(out)...)
 	rows, err = generated(s, into)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,33 @@ func generated(shared slots, into inserts) ([]Row, error) {
 	return out, nil
 }
 
+// Long documents are several of one language one after another, as threads, exports and folders are.
+const (
+	longDocuments = 60
+	partsOfLong   = 6
+)
+
+// long puts clean documents together and one sentence into them.
+func (into inserts) long(rows []Row) (out []Row) {
+	var clean []Row
+	for _, r := range rows {
+		if r.Label == 0 && r.Lang == "en" && len(r.Text) < 3000 {
+			clean = append(clean, r)
+		}
+	}
+	for k := range min(longDocuments, len(clean)) {
+		rnd := seeded("own_doc_long", "", k)
+		var parts []string
+		for range partsOfLong {
+			parts = append(parts, clean[rnd.IntN(len(clean))].Text)
+		}
+		doc := strings.Join(parts, []string{"\n\n", "\n---\n", "\n\n\n", "\n=====\n"}[rnd.IntN(4)])
+		all := into.pairs(group{source: "own_doc_long", family: "long", lang: "en"}, doc)
+		out = append(out, all[0], all[1], all[1+harmlessPer])
+	}
+	return out
+}
+
 // take reads the slots of a text and returns the rest.
 func (s slots) take(text string) string {
 	var rest []string

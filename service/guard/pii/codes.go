@@ -2,12 +2,12 @@ package pii
 
 import "strings"
 
-// code looks at a token of letters and digits, and at groups that follow it. It returns whether one was found.
-func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case a code
+// code looks at a token of letters and digits, and at groups that follow it.
+func (x *scanner) code(i int) { //nolint:gocyclo,cyclop,funlen // one case a code
 	t := x.tokens[i]
 	n := int(t.end - t.start)
 	if t.wide || n > 100 {
-		return false
+		return
 	}
 	raw := x.text(t)
 	start, end := int(t.start), int(t.end)
@@ -20,7 +20,7 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 	lower := raw == strings.ToLower(raw)
 	if !upperCode(raw) {
 		if !lower || n < 8 || n > 34 {
-			return len(x.out) > before
+			return
 		}
 		up = strings.ToUpper(raw)
 	}
@@ -35,7 +35,7 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 			want := ibanLengths[s[:2]]
 			if cut, ok := e[want]; ok && mod97(s[:want]) {
 				add("pii.iban", "iban", 0.98, cut)
-				return true
+				return
 			}
 		}
 	}
@@ -98,20 +98,20 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 		}
 	}
 	if len(x.out) > before {
-		return true
+		return
 	}
 	if n >= 2 && n <= 14 && upper(up[:2]) && vatCountries[up[:2]] && !lower {
 		s, e := x.joined(i, 14, " .-")
 		for _, want := range []int{14, 13, 12, 11, 10} {
 			if cut, ok := e[want]; ok && isVAT(s[:want]) {
 				x.add("pii.vat", "eu.vat", near(0.95, 0.8, ctx(), cVAT|cTax), start, cut)
-				return true
+				return
 			}
 		}
 	}
 	x.grouped(i, up, add, ctx)
 	if len(x.out) > before {
-		return true
+		return
 	}
 	if c := ctx(); t.digits >= 4 && n >= 6 && n <= 15 && c&(cPassport|cLicence|cIdentity) != 0 {
 		switch {
@@ -121,7 +121,6 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 			add("pii.driving_licence", "us.driving_licence", 0.75, end)
 		}
 	}
-	return len(x.out) > before
 }
 
 var vatCountries = map[string]bool{"DE": true, "FR": true, "IT": true, "BE": true, "NL": true, "PL": true, "GB": true, "XI": true, "AT": true, "DK": true, "FI": true, "PT": true, "SE": true, "LU": true, "EL": true, "ES": true} //nolint:gochecknoglobals // a constant table

@@ -235,7 +235,7 @@ func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w wo
 	x.add(kind, rule, score, start, start+best)
 }
 
-func bit(yes bool) uint64 {
+func bit(yes bool) uint64 { //nolint:revive // it is made a mask
 	if yes {
 		return 1
 	}
@@ -303,7 +303,7 @@ func (x *scanner) person(l *lists, i int, w word) int {
 	if titles[w.low] && !w.shout && sure < 2 && i+1 < len(x.tokens) && (x.between(i) == " " || x.between(i) == ". ") {
 		return i - 1 // the name begins behind it
 	}
-	if w.common && !(sure == 2 && !noName[w.low]) && !(w.first && !noName[w.low]) && !(w.last && !noName[w.low]) || noName[w.low] {
+	if noName[w.low] || w.common && sure < 2 && !w.first && !w.last {
 		return i - 1
 	}
 	initial := utf8.RuneCountInString(w.low) == 1

@@ -68,7 +68,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 		score = near(0.9, 0.5, c, cPhone)
 	case c&cPhone != 0 && n >= 9 && x.valid(d, "in", "us", "eu"):
 		score = 0.8
-	case c&cPhone != 0 && (n == 7 && w.form == "cd" || n >= 8 && n <= 13 && c&(cBirth|cTime) == 0 && !(w.form == "bbd" || w.form == "dbb")):
+	case c&cPhone != 0 && (n == 7 && w.form == "cd" || n >= 8 && n <= 13 && c&(cBirth|cTime) == 0 && w.form != "bbd" && w.form != "dbb"):
 		score = 0.6
 	case (n == 10 || n == 11) && strings.HasSuffix(w.form, "ccd") && w.sep != " ": // three, three, four, but of no area that exists
 		score = 0.6

@@ -22,7 +22,7 @@ func format(rule, near, re string) keyFormat {
 	return keyFormat{rule: rule, near: near, re: regexp.MustCompile(`^(?:` + re + `)`)}
 }
 
-func checked(f keyFormat, check func(s string) bool, strict bool) keyFormat { //nolint:revive // says how
+func checked(f keyFormat, check func(s string) bool, strict bool) keyFormat {
 	f.check, f.strict = check, strict
 	return f
 }

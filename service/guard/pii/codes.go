@@ -33,7 +33,7 @@ func (x *scanner) code(i int) { //nolint:gocyclo,cyclop,funlen // one case a cod
 	if n >= 4 && upper(up[:2]) && allDigits(up[2:4]) {
 		if s, e := x.joined(i, 34, " "); ibanLengths[s[:2]] > 0 && len(s) >= ibanLengths[s[:2]] {
 			want := ibanLengths[s[:2]]
-			if cut, ok := e[want]; ok && mod97(s[:want]) {
+			if cut, ok := e.at(want); ok && mod97(s[:want]) {
 				add("pii.iban", "iban", 0.98, cut)
 				return
 			}
@@ -103,7 +103,7 @@ func (x *scanner) code(i int) { //nolint:gocyclo,cyclop,funlen // one case a cod
 	if n >= 2 && n <= 14 && upper(up[:2]) && vatCountries[up[:2]] && !lower {
 		s, e := x.joined(i, 14, " .-")
 		for _, want := range []int{14, 13, 12, 11, 10} {
-			if cut, ok := e[want]; ok && isVAT(s[:want]) {
+			if cut, ok := e.at(want); ok && isVAT(s[:want]) {
 				x.add("pii.vat", "eu.vat", near(0.95, 0.8, ctx(), cVAT|cTax), start, cut)
 				return
 			}
@@ -134,7 +134,7 @@ func (x *scanner) grouped(i int, up string, add func(kind, rule string, score fl
 	bharat := len(up) >= 2 && allDigits(up[:2])
 	s, e := x.joined(i, 16, " -")
 	s = strings.ToUpper(s)
-	at := func(n int) (int, bool) { cut, ok := e[n]; return cut, ok && len(s) >= n }
+	at := func(n int) (int, bool) { cut, ok := e.at(n); return cut, ok && len(s) >= n }
 	if state {
 		for _, n := range []int{15, 16} { // TN09 20110012345, also with a letter or not
 			if cut, ok := at(n); ok && n == 15 && allDigits(s[2:15]) && (s[4:6] == "19" || s[4:6] == "20") {
@@ -200,13 +200,18 @@ func isPlate(s string) bool {
 	return upper(series) && len(series) <= 3 && !strings.ContainsAny(series, "IO")
 }
 
+// joints are where in the text a code of each length ends; 0 where none does.
+type joints [40]int32
+
+func (j *joints) at(n int) (int, bool) { return int(j[n]), j[n] > 0 }
+
 // joined is what token i and those after it read without marks, up to a length, and where each length ends.
-func (x *scanner) joined(i, most int, marks string) (s string, ends map[int]int) {
-	var b strings.Builder
-	ends = map[int]int{}
+func (x *scanner) joined(i, most int, marks string) (s string, ends joints) {
+	var b [len(ends)]byte
+	n := 0
 	for j := i; j < len(x.tokens); j++ {
 		t := x.tokens[j]
-		if t.wide || b.Len()+int(t.end-t.start) > most {
+		if t.wide || n+int(t.end-t.start) > most {
 			break
 		}
 		if j > i {
@@ -214,10 +219,10 @@ func (x *scanner) joined(i, most int, marks string) (s string, ends map[int]int)
 				break
 			}
 		}
-		b.WriteString(x.text(t))
-		ends[b.Len()] = int(t.end)
+		n += copy(b[n:], x.text(t))
+		ends[n] = t.end
 	}
-	return b.String(), ends
+	return string(b[:n]), ends
 }
 
 // upperCode reports whether a token has capitals and digits only.

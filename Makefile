@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search bench-pii
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -81,6 +81,7 @@ bench-ingest: build ## documents a second, end to end, and without models
 	@go run -tags $(TAGS) ./test/bench/ingest
 	@go test -tags $(TAGS) -run '^$$' -bench Ingest -benchtime 1x ./service/search
 
+.PHONY: bench-pii
 PII_SEED ?= 11
 PII := .cache/pii-venv/bin/python
 bench-pii: ## personal data: numbers of India, Europe and the US with near misses, then Presidio's own set, entity by entity beside Presidio; speed

@@ -11,6 +11,10 @@ import (
 // cases are texts with the one value that is to be found in each, or none.
 func cases() []struct{ text, kind, found string } {
 	key := auth.NewAPIKey(false)
+	wrong := "x"
+	if strings.HasSuffix(key, wrong) {
+		wrong = "y"
+	}
 	return []struct{ text, kind, found string }{
 		{"pay with 4111 1111 1111 1111 please", "pii.card", "4111 1111 1111 1111"},
 		{"pay with 4111 1111 1111 1112 please", "", ""},
@@ -96,7 +100,7 @@ func cases() []struct{ text, kind, found string } {
 		{"send to 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD", "", ""},
 		{"PIN code 600 028", "pii.postcode", "600 028"},
 		{"key " + key + "!", "secret", key},
-		{"key " + key[:47] + "x", "", ""},
+		{"key " + key[:47] + wrong, "", ""},
 		{"AKIAIOSFODNN7EXAMPLE", "secret", "AKIAIOSFODNN7EXAMPLE"},
 		{"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "secret", "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----"},
 		{"postgres://app:s3cr3tpw@db/app", "secret", "s3cr3tpw"},

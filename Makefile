@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search train-guard bench-guard redteam redteam-garak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -63,6 +63,10 @@ replicas: build ## two replicas on shared servers; one dependency away at a time
 bench-spine: build ## start, memory, CPU, size, stop, added latency
 	@go run -tags $(TAGS) ./test/bench/spine
 
+CLEAN ?= $(wildcard $(DATA)/../search/scifact/corpus.jsonl)
+train-guard: ## the guard's classifiers anew: DATA=DIR with *.jsonl of {"text","label","source"}, CLEAN=corpus.jsonl of harmless documents
+	@GOMAXPROCS=1 go run -tags $(TAGS) ./test/train/guard -data '$(DATA)' -clean '$(CLEAN)'
+
 bench-embed: ## the encoder beside onnxruntime: equal on 200 texts with every kernel, then texts per CPU-second
 	@go test -run VectorsEqual -everything -count 1 -v ./service/infer/minilm
 	@go run ./test/bench/embed
@@ -76,6 +80,15 @@ bench-shapes: build ## the same load on one process, two replicas and nine servi
 bench-search: build ## search beside others: nDCG@10 of words, meaning and both, BM25 at 100,000 passages (DATA=DIR in BEIR's layout), then bench-vector
 	@test/bench/search/run $(DATA)
 	@$(MAKE) --no-print-directory bench-vector
+
+bench-guard: ## the guard beside guardlayer, agentbastion and prompt-armor on the texts of DATA=DIR (ROWS=3000 at most; 0: all), then its time
+	@test/bench/guard/run "$(DATA)" $(ROWS)
+
+redteam: build ## probes of `aran redteam` through the whole platform, before a model that falls for everything; then against that model alone
+	@test/redteam/run
+
+redteam-garak: build ## garak (from PyPI, without torch) against the OpenAI endpoint, and against the model behind it alone
+	@test/redteam/garak
 
 bench-ingest: build ## documents a second, end to end, and without models
 	@go run -tags $(TAGS) ./test/bench/ingest

@@ -10,6 +10,7 @@ import (
 func evaluations() map[string]func(ctx context.Context, t terminal, args []string) error {
 	return map[string]func(ctx context.Context, t terminal, args []string) error{
 		"embed":  evalEmbed,
+		"guard":  evalGuard,
 		"search": evalSearch,
 	}
 }

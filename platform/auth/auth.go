@@ -33,7 +33,9 @@ const (
 	ScopeModelsWrite = "models:manage" // for the whole platform
 	ScopeSearchRead  = "search:read"
 	ScopeSearchWrite = "search:write"
+	ScopeReview      = "search:review" // of what the guard refused
 	ScopeGuard       = "guard:use"
+	ScopeGuardManage = "guard:manage" // policies, allow-lists and reports of the tenant
 	ScopeAudit       = "audit:read"
 	ScopeKeysRead    = "keys:read"
 	ScopeKeysWrite   = "keys:write"

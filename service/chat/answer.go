@@ -34,6 +34,8 @@ type Question struct {
 	RequestID   string
 	Request     llm.Request
 	Collections []string // in which to look for passages; empty: none, nil unless asked for
+	// Conversation is the client's name for it; empty: this request is one of its own.
+	Conversation string
 }
 
 // Extension is what the answer says beside the vendor's fields.
@@ -75,7 +77,8 @@ type call struct {
 	report   *GuardReport
 	grounded bool // passages were asked for
 	sources  []source
-	template string // of the model asked last
+	template string   // of the model asked last
+	private  *private // nil until a provider is to be asked
 
 	unguarded  bool // the guard is away: no model may be asked
 	unsearched bool // the search is away: without the documents that were asked for, an answer would be a guess
@@ -164,8 +167,12 @@ func (a *Answer) end(cause error) error {
 		cause = nil
 	case errors.Is(cause, errLeak):
 		finish = string(llm.ContentFilter)
-		a.c.block(whereOutput, source{}, a.c.report.kinds())
-		a.s.telemetry.blocked.Add(a.ctx, 1, metric.WithAttributes(attribute.String("where", whereOutput)))
+		where := whereOutput
+		if errors.Is(cause, errTool) {
+			where = whereTool
+		}
+		a.c.block(where, source{}, a.c.report.kinds())
+		a.s.telemetry.blocked.Add(a.ctx, 1, metric.WithAttributes(attribute.String("where", where)))
 	case errors.Is(cause, errGuardAway):
 		finish, cause = finishError, guardAway(cause)
 	case fault.KindOf(cause) == fault.Canceled:

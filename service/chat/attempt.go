@@ -2,10 +2,12 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
 
+	"aran/platform/fault"
 	"aran/platform/llm"
 )
 
@@ -49,11 +51,16 @@ func (s *Service) try(ctx context.Context, c *call, t target) (*attempt, error) 
 			return nil, err
 		}
 	}
-	r, sources, canaries := s.compose(c, t)
+	given, err := s.compose(ctx, c, t)
+	if err != nil {
+		done(nil) // the provider was not asked
+		return nil, err
+	}
+	r := given.request
 	ctx, span := s.telemetry.call(ctx, t, &r)
 	a := &attempt{
-		target: t, sources: sources, whole: !c.question.Request.Stream, said: make(chan said, ahead), pumped: make(chan struct{}),
-		check: &checker{s: s, canaries: canaries, report: c.report},
+		target: t, sources: given.sources, whole: !c.question.Request.Stream, said: make(chan said, ahead), pumped: make(chan struct{}),
+		check: given.checker(s, c),
 	}
 	a.report = func(last llm.Event, err error) {
 		span.end(ctx, last, err)
@@ -84,32 +91,113 @@ func (a *attempt) close(err error) {
 	a.report(a.last, err)
 }
 
-// compose makes the request for a model: small ones get a short prompt of their own.
-func (s *Service) compose(c *call, t target) (llm.Request, []source, []string) {
+// given is what a model is asked, and what the check of its answer needs to know about it.
+type given struct {
+	request      llm.Request
+	sources      []source // as they are, also when the model sees pseudonyms
+	canaries     []string
+	instructions []string // ours
+	marks        *marks   // that it may repeat; nil: none
+	restore      bool     // pseudonyms may stand in its answer
+	schema       string   // that a whole answer must meet
+}
+
+// compose makes the request for a model: small ones get a short prompt of their own, providers outside pseudonyms.
+func (s *Service) compose(ctx context.Context, c *call, t target) (given, error) {
+	m := newMarks()
+	c.template = ""
 	if t.rung == Local {
 		maxTokens := c.question.Request.MaxTokens
 		if maxTokens == 0 || maxTokens > smallContext/2 {
 			maxTokens = s.cfg.LocalTokens
 		}
-		c.template = ""
 		if c.grounded {
 			c.template = templateSmall
+			if s.cfg.LocalSpotlight != spotOff {
+				c.template = templateSmallest + "+" + s.cfg.LocalSpotlight
+			}
 		}
-		r, used := small(&c.question.Request, c.sources, c.asked, maxTokens)
+		r, used := small(&c.question.Request, c.sources, c.asked, maxTokens, m, s.cfg.LocalSpotlight)
 		r.Model = t.model
-		return r, used, nil
+		out := given{request: r, sources: c.sources[:used]}
+		if used > 0 && s.cfg.LocalSpotlight != spotOff {
+			out.marks = &m
+		}
+		return out, nil
 	}
-	r := c.question.Request.Clone()
+	p, err := s.hide(ctx, c)
+	if err != nil {
+		if ctx.Err() != nil || fault.KindOf(err) == fault.TooLarge {
+			return given{}, err
+		}
+		return given{}, errors.Join(errGuardAway, err)
+	}
+	r := p.request.Clone()
 	r.Model = t.model
-	c.template = ""
-	if !c.grounded {
-		return r, nil, nil // nothing of ours stands in it that could leak
+	out := given{restore: p.changed || c.question.Conversation != "", schema: schemaOf(&r)}
+	way := s.cfg.Spotlight
+	if s.cfg.Template != templateSpotlit {
+		way = spotOff
 	}
-	c.template = s.cfg.Template
-	m := newMarks()
-	used := grounded(&r, c.sources, m, s.cfg.PassageBytes, s.cfg.Template)
-	return r, used, []string{m.canary, m.fence}
+	if c.grounded {
+		c.template = s.cfg.Template
+		if way != spotOff {
+			c.template += "+" + way
+		}
+		used := grounded(&r, p.sources, m, s.cfg.PassageBytes, s.cfg.Template, way)
+		out.sources, out.canaries = c.sources[:used], []string{m.canary, m.fence}
+	}
+	if m.results(&r, way) || c.grounded && way != spotOff {
+		out.marks = &m
+	}
+	if r.Instructions != "" {
+		out.instructions = []string{r.Instructions}
+	}
+	out.request = r
+	return out, nil
 }
+
+// checker makes the check of the answer.
+func (g given) checker(s *Service, c *call) *checker {
+	out := &checker{s: s, canaries: g.canaries, report: c.report, collections: c.question.Collections, instructions: g.instructions}
+	if g.restore {
+		out.conversation = c.question.scope()
+	}
+	if g.marks != nil {
+		out.marks = newUnmarker(*g.marks)
+	}
+	if !c.question.Request.Stream {
+		out.schema = g.schema
+	}
+	if out.tainted = c.question.tainted(); out.tainted != "" && len(c.question.Request.Tools) > 0 {
+		out.calls = &calls{}
+	}
+	return out
+}
+
+// schemaOf is the JSON schema that the client wants the answer to meet; empty: none.
+func schemaOf(r *llm.Request) string {
+	var f struct {
+		Type       string          `json:"type"`
+		Schema     json.RawMessage `json:"schema"` // Anthropic's output_format
+		JSONSchema struct {
+			Schema json.RawMessage `json:"schema"`
+		} `json:"json_schema"`
+	}
+	for _, key := range [...]string{"response_format", "output_format"} {
+		if raw, there := r.Extra[key]; there && json.Unmarshal(raw, &f) == nil && f.Type == "json_schema" {
+			if len(f.Schema) == 0 {
+				f.Schema = f.JSONSchema.Schema
+			}
+			if len(f.Schema) <= maxSchema {
+				return string(f.Schema)
+			}
+		}
+	}
+	return ""
+}
+
+const maxSchema = 100_000 // bytes, as in guard.CheckOutputRequest
 
 // pump reads the model's pieces as they come; it ends with the answer, an error, or the attempt.
 func (a *attempt) pump() {
@@ -156,7 +244,7 @@ func (a *attempt) next() (Piece, error) {
 func (a *attempt) more() error {
 	e, err := a.listen()
 	if errors.Is(err, io.EOF) {
-		rest, err := a.check.flush(a.ctx)
+		rest, err := a.check.end(a.ctx)
 		if err != nil {
 			return err
 		}

@@ -35,12 +35,14 @@ type Config struct {
 	Heartbeat     time.Duration `yaml:"heartbeat" doc:"between signs of life in a stream that waits for its model"`
 	ModelsTTL     time.Duration `yaml:"models_ttl" doc:"how long a provider's list of models is good"`
 
-	Template      string `yaml:"template" doc:"prompt template for questions about documents"`
-	Passages      int    `yaml:"passages" doc:"passages that a model is given"`
-	PassageBytes  int    `yaml:"passage_bytes" doc:"bytes of all passages together, for models with a large context"`
-	LocalTokens   int    `yaml:"local_max_tokens" doc:"longest answer of the local model when the request sets no limit"`
-	MaxBody       int64  `yaml:"max_body_bytes" doc:"largest request"`
-	MaxConcurrent int    `yaml:"max_concurrent" doc:"answers in the making at once"`
+	Template       string `yaml:"template" doc:"prompt template for questions about documents"`
+	Spotlight      string `yaml:"spotlight" doc:"how passages and results of tools are set apart for providers: off, delimit, datamark or encode"`
+	LocalSpotlight string `yaml:"local_spotlight" doc:"the same for the local model"`
+	Passages       int    `yaml:"passages" doc:"passages that a model is given"`
+	PassageBytes   int    `yaml:"passage_bytes" doc:"bytes of all passages together, for models with a large context"`
+	LocalTokens    int    `yaml:"local_max_tokens" doc:"longest answer of the local model when the request sets no limit"`
+	MaxBody        int64  `yaml:"max_body_bytes" doc:"largest request"`
+	MaxConcurrent  int    `yaml:"max_concurrent" doc:"answers in the making at once"`
 }
 
 // Provider names, as in the setting order, in events and in metrics.
@@ -63,7 +65,7 @@ func Default() Config {
 		LocalModel: "smollm2-135m-instruct", Order: []string{nameAnthropic, nameOpenAI, nameOllama},
 		Timeout: 4 * time.Minute, Connect: 5 * time.Second, FirstByte: 30 * time.Second, Idle: 60 * time.Second,
 		GuardTimeout: 5 * time.Second, SearchTimeout: 10 * time.Second, Heartbeat: 15 * time.Second, ModelsTTL: 5 * time.Minute,
-		Template: templateGrounded, Passages: 6, PassageBytes: 16 << 10, LocalTokens: 256,
+		Template: templateSpotlit, Spotlight: spotDatamark, LocalSpotlight: spotDelimit, Passages: 6, PassageBytes: 16 << 10, LocalTokens: 256,
 		MaxBody: 4 << 20, MaxConcurrent: 256,
 	}
 }
@@ -102,8 +104,13 @@ func (c Config) Check() error {
 			return fmt.Errorf("chat.%s %d: use %d to %d", n.key, n.value, n.lo, n.hi)
 		}
 	}
-	if c.Template != templateGrounded && c.Template != templateUnmarked {
-		return fmt.Errorf("chat.template %q: there are %q and %q", c.Template, templateGrounded, templateUnmarked)
+	if c.Template != templateSpotlit && c.Template != templateGrounded && c.Template != templateUnmarked {
+		return fmt.Errorf("chat.template %q: there are %q, %q and %q", c.Template, templateSpotlit, templateGrounded, templateUnmarked)
+	}
+	for key, v := range map[string]string{"spotlight": c.Spotlight, "local_spotlight": c.LocalSpotlight} {
+		if !slices.Contains(spotlights(), v) {
+			return fmt.Errorf("chat.%s %q: use %s", key, v, strings.Join(spotlights(), ", "))
+		}
 	}
 	known := Default().Order
 	for i, name := range c.Order {

@@ -98,6 +98,9 @@ func findingsOf(in []*guardv1.Finding, where string) []Finding {
 	return out
 }
 
+// trustReleased is search's word for documents that a person let out of quarantine.
+const trustReleased = "released"
+
 // Bounds of guard.ScanRequest.
 const (
 	maxScanTexts = 256
@@ -108,20 +111,24 @@ const (
 type scanned struct {
 	text    *string
 	where   string
+	source  string // where it comes from; empty: not known
 	verdict string // set by scan
 }
 
 // scan has texts judged. Every one gets a verdict, or the whole scan fails: what was not judged is not passed on.
-func (s *Service) scan(ctx context.Context, origin guardv1.Origin, texts []*scanned, report *GuardReport) error {
+func (s *Service) scan(ctx context.Context, c *call, origin guardv1.Origin, texts []*scanned) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.GuardTimeout)
 	defer cancel()
 	for batch := range slices.Chunk(texts, maxScanTexts) {
-		req := &guardv1.ScanRequest{Origin: origin}
+		req := &guardv1.ScanRequest{Origin: origin, Collections: c.question.Collections, Conversation: c.question.tainted()}
 		for _, t := range batch {
 			if utf8.RuneCountInString(*t.text) > maxScanRunes {
 				return fault.New(fault.TooLarge, "text_too_large", "One text has more than %d characters.", maxScanRunes)
 			}
 			req.Texts = append(req.Texts, *t.text)
+			if origin != guardv1.Origin_ORIGIN_USER {
+				req.Sources = append(req.Sources, t.source)
+			}
 		}
 		res, err := s.d.Guard.Scan(ctx, req)
 		if err != nil {
@@ -140,42 +147,49 @@ func (s *Service) scan(ctx context.Context, origin guardv1.Origin, texts []*scan
 			if verdict == verdictBlock && t.where == whereDocument {
 				verdict = verdictFlag // the passage is left out, the answer is not
 			}
-			report.add(verdict, findingsOf(r.GetFindings(), t.where)...)
+			c.report.add(verdict, findingsOf(r.GetFindings(), t.where)...)
 		}
 	}
 	return nil
 }
 
 // scanRequest has the texts judged that users and tools wrote. The request holds the redacted ones afterwards.
-func (s *Service) scanRequest(ctx context.Context, r *llm.Request, report *GuardReport) error {
+func (s *Service) scanRequest(ctx context.Context, c *call) error {
+	r := &c.question.Request
 	var user, tool []*scanned
+	sources := toolSources(r)
 	for at, text := range r.Texts() {
+		source := ""
+		if at.Role == llm.Tool && len(sources) > 0 {
+			source, sources = sources[0], sources[1:]
+		}
 		switch {
 		case *text == "":
 		case at.Role == llm.User:
 			user = append(user, &scanned{text: text, where: whereUser})
 		case at.Role == llm.Tool:
-			tool = append(tool, &scanned{text: text, where: whereTool})
+			tool = append(tool, &scanned{text: text, where: whereTool, source: source})
 		}
 	}
-	if err := s.scan(ctx, guardv1.Origin_ORIGIN_USER, user, report); err != nil {
+	if err := s.scan(ctx, c, guardv1.Origin_ORIGIN_USER, user); err != nil {
 		return err
 	}
-	return s.scan(ctx, guardv1.Origin_ORIGIN_TOOL, tool, report)
+	return s.scan(ctx, c, guardv1.Origin_ORIGIN_TOOL, tool)
 }
 
-// scanHits has passages judged and returns those that may be used.
-func (s *Service) scanHits(ctx context.Context, hits []source, report *GuardReport) (good, bad []source, err error) {
+// scanHits has passages judged and returns those that may be used. What a person let out of quarantine stays although the guard
+// refuses it: it is marked, and the conversation that reads it is on record as having read an attack.
+func (s *Service) scanHits(ctx context.Context, c *call, hits []source) (good, bad []source, err error) {
 	var texts []*scanned
 	for i := range hits {
-		texts = append(texts, &scanned{text: &hits[i].text, where: whereDocument})
+		texts = append(texts, &scanned{text: &hits[i].text, where: whereDocument, source: sourceOf(hits[i])})
 	}
 	for i := range hits {
 		if hits[i].title != "" {
-			texts = append(texts, &scanned{text: &hits[i].title, where: whereDocument})
+			texts = append(texts, &scanned{text: &hits[i].title, where: whereDocument, source: sourceOf(hits[i])})
 		}
 	}
-	if err := s.scan(ctx, guardv1.Origin_ORIGIN_DOCUMENT, texts, report); err != nil {
+	if err := s.scan(ctx, c, guardv1.Origin_ORIGIN_DOCUMENT, texts); err != nil {
 		return nil, nil, err
 	}
 	for _, t := range texts[len(hits):] {
@@ -184,7 +198,7 @@ func (s *Service) scanHits(ctx context.Context, hits []source, report *GuardRepo
 		}
 	}
 	for i, h := range hits {
-		if texts[i].verdict == verdictBlock {
+		if texts[i].verdict == verdictBlock && h.trust != trustReleased {
 			bad = append(bad, h)
 			continue
 		}

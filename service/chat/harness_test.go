@@ -42,6 +42,45 @@ type fakeGuard struct {
 	seen  []string // texts that were scanned
 	outs  int      // checks of output
 	leave int      // checks of output before it goes away; 0: never
+
+	hides   bool                          // its policy wants pseudonyms
+	scans   []*guardv1.ScanRequest        // as they came
+	tools   []*guardv1.CheckToolRequest   // as they came
+	checks  []*guardv1.CheckOutputRequest // as they came
+	tainted map[string]bool               // conversations that read documents or results of tools
+}
+
+// pseudonym stands for the one person that the guard knows.
+const pseudonym = "Person_1"
+
+func (g *fakeGuard) Anonymize(_ context.Context, r *guardv1.AnonymizeRequest) (*guardv1.AnonymizeResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.away != nil {
+		return nil, g.away
+	}
+	out := &guardv1.AnonymizeResponse{}
+	for _, text := range r.GetTexts() {
+		if g.hides {
+			text = strings.ReplaceAll(text, "Meena", pseudonym)
+		}
+		out.Results = append(out.Results, &guardv1.AnonymizedText{Text: text})
+	}
+	return out, nil
+}
+
+// CheckTool refuses mail after anything was read, and no other tool.
+func (g *fakeGuard) CheckTool(_ context.Context, r *guardv1.CheckToolRequest) (*guardv1.CheckToolResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.away != nil {
+		return nil, g.away
+	}
+	g.tools = append(g.tools, r)
+	if r.GetTool() == "send_email" && g.tainted[r.GetConversation()] {
+		return &guardv1.CheckToolResponse{Verdict: guardv1.Verdict_VERDICT_BLOCK, Findings: []*guardv1.Finding{{Kind: "tool.level", Score: 1}}}, nil
+	}
+	return &guardv1.CheckToolResponse{Verdict: guardv1.Verdict_VERDICT_ALLOW}, nil
 }
 
 var email = regexp.MustCompile(`[a-z]+@[a-z]+\.example`)
@@ -53,6 +92,13 @@ func (g *fakeGuard) Scan(_ context.Context, r *guardv1.ScanRequest) (*guardv1.Sc
 	defer g.mu.Unlock()
 	if g.away != nil {
 		return nil, g.away
+	}
+	g.scans = append(g.scans, r)
+	if r.GetOrigin() != guardv1.Origin_ORIGIN_USER && r.GetConversation() != "" {
+		if g.tainted == nil {
+			g.tainted = map[string]bool{}
+		}
+		g.tainted[r.GetConversation()] = true
 	}
 	out := &guardv1.ScanResponse{}
 	for _, text := range r.GetTexts() {
@@ -77,6 +123,10 @@ func (g *fakeGuard) CheckOutput(_ context.Context, r *guardv1.CheckOutputRequest
 	if g.outs++; g.away != nil || (g.leave > 0 && g.outs > g.leave) {
 		return nil, fault.New(fault.Unavailable, "away", "away")
 	}
+	g.checks = append(g.checks, r)
+	if s := r.GetSchema(); s != "" && r.GetFinal() && !json.Valid([]byte(r.GetText())) {
+		return &guardv1.CheckOutputResponse{Verdict: guardv1.Verdict_VERDICT_BLOCK, Findings: []*guardv1.Finding{{Kind: "schema", Score: 1}}}, nil
+	}
 	for _, c := range r.GetCanaries() {
 		if strings.Contains(r.GetText(), c) {
 			return &guardv1.CheckOutputResponse{Verdict: guardv1.Verdict_VERDICT_BLOCK, Findings: []*guardv1.Finding{{Kind: "canary", Score: 1}}}, nil
@@ -87,6 +137,10 @@ func (g *fakeGuard) CheckOutput(_ context.Context, r *guardv1.CheckOutputRequest
 		text, hold = text[:i+1], text[i+1:]
 	}
 	out := &guardv1.CheckOutputResponse{Verdict: guardv1.Verdict_VERDICT_ALLOW, Release: text, Hold: hold}
+	if r.GetConversation() != "" {
+		text = strings.ReplaceAll(text, pseudonym, "Meena")
+		out.Release = text
+	}
 	if email.MatchString(text) {
 		out.Verdict, out.Release = guardv1.Verdict_VERDICT_REDACT, email.ReplaceAllString(text, "[email]")
 		out.Findings = []*guardv1.Finding{{Kind: "pii.email", Score: 1}}
@@ -458,4 +512,11 @@ func (b *bench) openCalls() (n int) {
 		b.t.Fatal(err)
 	}
 	return n
+}
+
+// halfGuard is a guard that cannot make pseudonyms just now.
+type halfGuard struct{ *fakeGuard }
+
+func (*halfGuard) Anonymize(context.Context, *guardv1.AnonymizeRequest) (*guardv1.AnonymizeResponse, error) {
+	return nil, fault.New(fault.Unavailable, "away", "away")
 }

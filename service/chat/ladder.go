@@ -60,7 +60,7 @@ func (s *Service) ask(ctx context.Context, q Question, leave func()) (*Answer, e
 // admit has the request judged. While the guard is away no model may see it, but the caller's own documents
 // can still be quoted.
 func (s *Service) admit(ctx context.Context, c *call) error {
-	err := s.scanRequest(ctx, &c.question.Request, c.report)
+	err := s.scanRequest(ctx, c)
 	c.asked = question(&c.question.Request)
 	switch {
 	case err == nil:
@@ -165,7 +165,7 @@ func (s *Service) retrieve(ctx context.Context, c *call, collections []string) e
 		c.sources = hits
 		return nil
 	}
-	good, bad, err := s.scanHits(ctx, hits, c.report)
+	good, bad, err := s.scanHits(ctx, c, hits)
 	if err != nil {
 		if fault.KindOf(err) == fault.Canceled {
 			return err
@@ -271,7 +271,7 @@ func (s *Service) checkQuote(ctx context.Context, c *call, text string) (string,
 	if c.unguarded {
 		return text, nil
 	}
-	check := &checker{s: s, report: c.report}
+	check := &checker{s: s, report: c.report, collections: c.question.Collections}
 	shown, err := check.check(ctx, text, true)
 	if errors.Is(err, errLeak) {
 		return "", err

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"strings"
 
 	guardv1 "aran/api/gen/aran/guard/v1"
 	"aran/platform/fault"
@@ -36,18 +37,50 @@ type channel struct {
 // checker passes what a model says through the guard, piece by piece. What the guard holds back is sent to it
 // again with what follows.
 type checker struct {
-	s        *Service
-	canaries []string
-	report   *GuardReport
+	s            *Service
+	canaries     []string
+	report       *GuardReport
+	collections  []string
+	instructions []string  // that must not be repeated
+	conversation string    // whose pseudonyms are put back; empty: none
+	tainted      string    // whose reading limits tools; empty: none
+	schema       string    // of the whole text; empty: none
+	marks        *unmarker // nil: there are none
+	calls        *calls    // nil: calls pass as they come
 
 	at      channel
 	hold    string
-	changed bool // the guard altered something in this channel
+	before  string // the end of what was released in this channel
+	changed bool   // something was altered in this channel
 }
 
-// push takes what the model said and returns what may be shown. When the model turns to another channel, what
-// was held back of the one before comes first.
+const (
+	maxBefore = 4096    // bytes, as in guard.CheckOutputRequest
+	maxWhole  = 1 << 20 // bytes of an answer that is held for its schema
+)
+
+// push takes what the model said and returns what may be shown, tool calls judged.
 func (c *checker) push(ctx context.Context, e llm.Event) ([]Piece, error) {
+	out, err := c.take(ctx, e)
+	if err != nil || c.calls == nil {
+		return out, err
+	}
+	return c.calls.take(out), nil
+}
+
+// end returns what is left when the model has said everything.
+func (c *checker) end(ctx context.Context) ([]Piece, error) {
+	out, err := c.flush(ctx)
+	if err != nil || c.calls == nil {
+		return out, err
+	}
+	out = c.calls.take(out)
+	rest, err := c.calls.judge(ctx, c)
+	return append(out, rest...), err
+}
+
+// take is push without the calls. When the model turns to another channel, what was held back of the one before comes first.
+func (c *checker) take(ctx context.Context, e llm.Event) ([]Piece, error) {
 	var out []Piece
 	at, text := channelOf(e)
 	if at.kind == "" {
@@ -59,7 +92,7 @@ func (c *checker) push(ctx context.Context, e llm.Event) ([]Piece, error) {
 			return nil, err
 		}
 		out = append(out, rest...)
-		c.at, c.changed = at, false
+		c.at, c.changed, c.before = at, false, ""
 	}
 	if e.Signature != "" {
 		rest, err := c.flush(ctx)
@@ -75,7 +108,17 @@ func (c *checker) push(ctx context.Context, e llm.Event) ([]Piece, error) {
 	if e.Call != nil && (e.Call.ID != "" || e.Call.Name != "") {
 		out = append(out, Piece{Call: &llm.CallDelta{Index: e.Call.Index, ID: e.Call.ID, Name: e.Call.Name}})
 	}
+	if c.marks != nil && text != "" {
+		said := c.marks.held + text
+		clean := c.marks.push(text, false)
+		c.changed = c.changed || clean+c.marks.held != said
+		text = clean
+	}
 	if text == "" {
+		return out, nil
+	}
+	if c.schema != "" && at.kind == "text" && len(c.hold)+len(text) <= maxWhole {
+		c.hold += text // judged as a whole
 		return out, nil
 	}
 	shown, err := c.check(ctx, c.hold+text, false)
@@ -87,6 +130,7 @@ func (c *checker) push(ctx context.Context, e llm.Event) ([]Piece, error) {
 
 // flush ends the current channel: nothing is held back any more.
 func (c *checker) flush(ctx context.Context) ([]Piece, error) {
+	c.hold += c.marks.push("", true)
 	if c.hold == "" {
 		return nil, nil
 	}
@@ -130,7 +174,19 @@ func channelOf(e llm.Event) (channel, string) {
 func (c *checker) check(ctx context.Context, text string, final bool) (string, error) {
 	inner, cancel := context.WithTimeout(ctx, c.s.cfg.GuardTimeout)
 	defer cancel()
-	res, err := c.s.d.Guard.CheckOutput(inner, &guardv1.CheckOutputRequest{Text: text, Canaries: c.canaries, Final: final})
+	req := &guardv1.CheckOutputRequest{
+		Text: text, Canaries: c.canaries, Final: final, Collections: c.collections, Conversation: c.conversation, Before: c.before, Instructions: c.instructions,
+	}
+	if final && c.at.kind == "text" && c.before == "" {
+		req.Schema = c.schema
+	}
+	switch c.at.kind {
+	case "reasoning":
+		req.Part = guardv1.AnswerPart_ANSWER_PART_REASONING
+	case "call":
+		req.Part = guardv1.AnswerPart_ANSWER_PART_CALL
+	}
+	res, err := c.s.d.Guard.CheckOutput(inner, req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return "", asFault(ctx, err)
@@ -146,7 +202,16 @@ func (c *checker) check(ctx context.Context, text string, final bool) (string, e
 		c.changed = true
 	}
 	c.hold = res.GetHold()
+	c.before = tail(c.before+res.GetRelease(), maxBefore)
 	return res.GetRelease(), nil
+}
+
+// tail is the end of a text, from the beginning of a character on.
+func tail(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[len(s)-n:], "")
 }
 
 // guardAway is what a client reads when checks are not possible in the middle of an answer.

@@ -15,8 +15,8 @@ func TestPromptMarksSourceAndTrust(t *testing.T) {
 	}
 	ask := func(template string) (string, string) {
 		r := &llm.Request{Messages: []llm.Message{{Role: llm.User, Parts: []llm.Part{{Kind: llm.Text, Text: "kept?"}}}}}
-		if used := grounded(r, sources, newMarks(), 10_000, template); len(used) != 3 {
-			t.Fatalf("%s: %d sources used", template, len(used))
+		if used := grounded(r, sources, newMarks(), 10_000, template, spotOff); used != 3 {
+			t.Fatalf("%s: %d sources used", template, used)
 		}
 		return r.Instructions, r.Messages[0].Parts[0].Text
 	}
@@ -28,6 +28,12 @@ func TestPromptMarksSourceAndTrust(t *testing.T) {
 	}
 	if !strings.Contains(instructions, "flagged source alone") {
 		t.Errorf("the marks are not explained: %s", instructions)
+	}
+	if strings.Contains(instructions, "released") {
+		t.Errorf("%s changed under its name: %s", templateGrounded, instructions)
+	}
+	if instructions, _ = ask(templateSpotlit); !strings.Contains(instructions, "released is one that a check refused") {
+		t.Errorf("the trust of released documents is not explained: %s", instructions)
 	}
 	instructions, block = ask(templateUnmarked)
 	if strings.Contains(block, "trust:") || strings.Contains(instructions, "flagged") {

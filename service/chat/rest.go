@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -64,12 +66,16 @@ func body(r *http.Request) ([]byte, error) {
 
 // ask is the request extension.
 type ask struct {
-	Collections []string
+	Collections  []string
+	Conversation string
 }
 
 var collectionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
-const maxCollections = 16
+const (
+	maxCollections  = 16
+	maxConversation = 100 // characters
+)
 
 // extension takes our own field out of a request. Unlike the vendors' fields it knows no strangers.
 func extension(q *llm.Request) (ask, error) {
@@ -94,10 +100,14 @@ func extension(q *llm.Request) (ask, error) {
 			if json.Unmarshal(v, &allowed) != nil {
 				return ask{}, invalid("aran.cache", "must be true or false")
 			}
-		case "template", "conversation":
+		case "conversation": // scopes pseudonyms, and what is known of what was read
+			if json.Unmarshal(v, &out.Conversation) != nil || !conversationName(out.Conversation) {
+				return ask{}, invalid("aran.conversation", "must be a name of 1 to "+strconv.Itoa(maxConversation)+" characters, without control characters")
+			}
+		case "template":
 			return ask{}, invalid("aran."+key, "is not offered yet; leave it out")
 		default:
-			return ask{}, invalid("aran."+short(key, 64), "is unknown; there are collections and cache")
+			return ask{}, invalid("aran."+short(key, 64), "is unknown; there are collections, conversation and cache")
 		}
 	}
 	if len(out.Collections) > maxCollections {
@@ -111,6 +121,10 @@ func extension(q *llm.Request) (ask, error) {
 	slices.Sort(out.Collections)
 	out.Collections = slices.Compact(out.Collections)
 	return out, nil
+}
+
+func conversationName(s string) bool {
+	return s != "" && utf8.RuneCountInString(s) <= maxConversation && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func invalid(path, message string) error {
@@ -170,7 +184,7 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, decode func([]b
 		s.fail(w, r, err)
 		return
 	}
-	q.Collections = x.Collections
+	q.Collections, q.Conversation = x.Collections, x.Conversation
 	a, err := s.Ask(ctx, q)
 	if err != nil {
 		s.fail(w, r, err)

@@ -2,64 +2,128 @@ package guard
 
 import (
 	"fmt"
-	"slices"
 	"time"
+
+	"aran/service/guard/judge"
+	"aran/service/guard/policy"
 )
 
-// What policy does about a finding.
+// What policy does about a finding, and what becomes of a text.
 const (
-	Allow  = "allow"
-	Flag   = "flag"
-	Redact = "redact"
-	Block  = "block"
+	Allow  = policy.Allow
+	Flag   = policy.Flag
+	Redact = policy.Redact
+	Block  = policy.Block
 )
 
-// Config is the policy. Its values are one of allow, flag, redact and block.
+// Config is what the operator says of all tenants.
 type Config struct {
-	UserThreshold     float64  `yaml:"user_threshold" doc:"score from which an instruction in a user's text is blocked, 0 to 1 (weights of rules, not calibrated)"`
-	DocumentThreshold float64  `yaml:"document_threshold" doc:"score from which a document is quarantined, 0 to 1"`
-	FlagThreshold     float64  `yaml:"flag_threshold" doc:"score from which something is flagged, 0 to 1"`
-	OutputSecrets     string   `yaml:"output_secrets" doc:"keys and other secrets in an answer"`
-	OutputNumbers     string   `yaml:"output_numbers" doc:"card, bank account and identity numbers in an answer"`
-	OutputContacts    string   `yaml:"output_contacts" doc:"e-mail addresses and telephone numbers in an answer"`
-	OutputLinks       string   `yaml:"output_links" doc:"images and links in an answer that could carry data away"`
-	InputSecrets      string   `yaml:"input_secrets" doc:"keys and other secrets in a user's text"`
-	InputNumbers      string   `yaml:"input_numbers" doc:"card, bank account and identity numbers in a user's text"`
-	InputContacts     string   `yaml:"input_contacts" doc:"e-mail addresses and telephone numbers in a user's text"`
-	AllowHosts        []string `yaml:"allow_hosts" doc:"hosts that images and links in answers may point to"`
+	Policy policy.Policy `yaml:"policy"` // what holds where a tenant's own policy says nothing
+	Floor  policy.Policy `yaml:"floor"`  // what no tenant's policy and no allow-list may loosen; what it leaves out is free
 
-	PseudonymTTL time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
+	HistoryDays    int     `yaml:"history_days" doc:"days for which verdicts are kept (kinds, rules, scores and digests, never text), to try a policy on; 0 keeps none"`
+	HistoryRows    int     `yaml:"history_rows" doc:"verdicts kept of a tenant at most; the oldest go first"`
+	HistoryScore   float64 `yaml:"history_score" doc:"score from which a text that was allowed is kept too, 0 to 1"`
+	FeedbackOpen   int     `yaml:"feedback_open" doc:"reports of wrong verdicts of a tenant that may wait for review"`
+	FeedbackPerDay int     `yaml:"feedback_per_day" doc:"reports of wrong verdicts that one reporter may make in a day"`
+
+	ConversationTTL time.Duration `yaml:"conversation_ttl" doc:"how long it is known what a conversation has read, since it was last used"`
+	PseudonymTTL    time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
+
+	LeakWords int     `yaml:"leak_words" doc:"words of the instructions that an answer may repeat in one run; from then on it gives them away"`
+	LeakShare float64 `yaml:"leak_share" doc:"share of the words of the instructions from which on an answer gives them away, 0 to 1"`
+
+	Judge judge.Config `yaml:"judge"`
+
+	// Settings of earlier versions. Check says where each has moved.
+	UserThreshold     float64  `yaml:"user_threshold" doc:"moved to guard.policy.thresholds.user.block"`
+	DocumentThreshold float64  `yaml:"document_threshold" doc:"moved to guard.policy.thresholds.document.block and tool.block"`
+	FlagThreshold     float64  `yaml:"flag_threshold" doc:"moved to guard.policy.thresholds.user.flag, document.flag and tool.flag"`
+	OutputSecrets     string   `yaml:"output_secrets" doc:"moved to guard.policy.output.secret"`
+	OutputNumbers     string   `yaml:"output_numbers" doc:"moved to guard.policy.output.pii"`
+	OutputContacts    string   `yaml:"output_contacts" doc:"moved to guard.policy.output.contact"`
+	OutputLinks       string   `yaml:"output_links" doc:"moved to guard.policy.output.links"`
+	InputSecrets      string   `yaml:"input_secrets" doc:"moved to guard.policy.input.secret"`
+	InputNumbers      string   `yaml:"input_numbers" doc:"moved to guard.policy.input.pii"`
+	InputContacts     string   `yaml:"input_contacts" doc:"moved to guard.policy.input.contact"`
+	AllowHosts        []string `yaml:"allow_hosts" doc:"moved to guard.policy.allow_hosts"`
 }
 
-// Default blocks instructions, redacts secrets and numbers on the way out, and flags them on the way in.
+// Default blocks instructions, redacts secrets and numbers on the way out, and flags them on the way in. No tenant may let the
+// marks of its instructions, or keys and other secrets, out.
 func Default() Config {
 	return Config{
-		UserThreshold: 0.7, DocumentThreshold: 0.85, FlagThreshold: 0.4,
-		OutputSecrets: Redact, OutputNumbers: Redact, OutputContacts: Allow, OutputLinks: Redact,
-		InputSecrets: Redact, InputNumbers: Flag, InputContacts: Allow,
-		PseudonymTTL: 30 * 24 * time.Hour,
+		Policy:      policy.Default(),
+		Floor:       policy.Policy{Output: policy.Actions{Canary: Block, Secret: Redact}},
+		HistoryDays: 30, HistoryRows: 50_000, HistoryScore: 0.1, FeedbackOpen: 1000, FeedbackPerDay: 50,
+		PseudonymTTL:    30 * 24 * time.Hour,
+		ConversationTTL: 30 * 24 * time.Hour,
+		LeakWords:       24, LeakShare: 0.6, Judge: judge.Default(),
 	}
 }
 
 // Check names the first setting that can't be used.
 func (c Config) Check() error {
-	for name, v := range map[string]float64{"user_threshold": c.UserThreshold, "document_threshold": c.DocumentThreshold, "flag_threshold": c.FlagThreshold} {
-		if v <= 0 || v > 1 {
-			return fmt.Errorf("guard.%s %v: use more than 0, at most 1", name, v)
-		}
+	if err := c.checkMoved(); err != nil {
+		return err
 	}
-	for name, v := range map[string]string{
-		"output_secrets": c.OutputSecrets, "output_numbers": c.OutputNumbers, "output_contacts": c.OutputContacts, "output_links": c.OutputLinks,
-		"input_secrets": c.InputSecrets, "input_numbers": c.InputNumbers, "input_contacts": c.InputContacts,
-	} {
-		if !slices.Contains([]string{Allow, Flag, Redact, Block}, v) {
-			return fmt.Errorf("guard.%s %q: use allow, flag, redact or block", name, v)
-		}
+	if err := c.Policy.Check(); err != nil {
+		return fmt.Errorf("guard.policy.%w", err)
 	}
-	if c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL {
+	if err := c.Floor.Check(); err != nil {
+		return fmt.Errorf("guard.floor.%w", err)
+	}
+	if err := c.Judge.Check(); err != nil {
+		return fmt.Errorf("guard.%w", err)
+	}
+	switch {
+	case c.LeakWords < 8 || c.LeakWords > 10_000:
+		return fmt.Errorf("guard.leak_words %d: use 8 to 10000", c.LeakWords)
+	case !(c.LeakShare > 0 && c.LeakShare <= 1):
+		return fmt.Errorf("guard.leak_share %v: use more than 0, at most 1", c.LeakShare)
+	case c.HistoryDays < 0 || c.HistoryDays > 3650:
+		return fmt.Errorf("guard.history_days %d: use 0 to 3650", c.HistoryDays)
+	case c.HistoryRows < 100 || c.HistoryRows > 10_000_000:
+		return fmt.Errorf("guard.history_rows %d: use 100 to 10000000", c.HistoryRows)
+	case !(c.HistoryScore >= 0 && c.HistoryScore <= 1):
+		return fmt.Errorf("guard.history_score %v: use 0 to 1", c.HistoryScore)
+	case c.ConversationTTL < time.Hour || c.ConversationTTL > maxConversationTTL:
+		return fmt.Errorf("guard.conversation_ttl %v: use an hour to %v", c.ConversationTTL, maxConversationTTL)
+	case c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL:
 		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
+	case c.FeedbackOpen < 1 || c.FeedbackOpen > 100_000:
+		return fmt.Errorf("guard.feedback_open %d: use 1 to 100000", c.FeedbackOpen)
+	case c.FeedbackPerDay < 1 || c.FeedbackPerDay > 10_000:
+		return fmt.Errorf("guard.feedback_per_day %d: use 1 to 10000", c.FeedbackPerDay)
 	}
 	return nil
 }
 
-const maxPseudonymTTL = 10 * 365 * 24 * time.Hour
+func (c Config) checkMoved() error {
+	for _, m := range []struct {
+		key, to string
+		set     bool
+	}{
+		{"user_threshold", "thresholds.user.block", c.UserThreshold != 0},
+		{"document_threshold", "thresholds.document.block and guard.policy.thresholds.tool.block", c.DocumentThreshold != 0},
+		{"flag_threshold", "thresholds.user.flag, guard.policy.thresholds.document.flag and guard.policy.thresholds.tool.flag", c.FlagThreshold != 0},
+		{"output_secrets", "output.secret", c.OutputSecrets != ""},
+		{"output_numbers", "output.pii", c.OutputNumbers != ""},
+		{"output_contacts", "output.contact", c.OutputContacts != ""},
+		{"output_links", "output.links", c.OutputLinks != ""},
+		{"input_secrets", "input.secret", c.InputSecrets != ""},
+		{"input_numbers", "input.pii", c.InputNumbers != ""},
+		{"input_contacts", "input.contact", c.InputContacts != ""},
+		{"allow_hosts", "allow_hosts", len(c.AllowHosts) > 0},
+	} {
+		if m.set {
+			return fmt.Errorf("guard.%s has moved: write guard.policy.%s", m.key, m.to)
+		}
+	}
+	return nil
+}
+
+const (
+	maxPseudonymTTL    = 10 * 365 * 24 * time.Hour
+	maxConversationTTL = 10 * 365 * 24 * time.Hour
+)

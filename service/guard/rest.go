@@ -1,12 +1,24 @@
 package guard
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
 	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
-	pb "aran/api/gen/aran/guard/v1"
 	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/platform/rpc"
@@ -16,7 +28,17 @@ import (
 // Public serves programs that use guard without the rest.
 func (s *Service) Public() *rpc.Public { return s.public }
 
-const maxScanBody = 8 << 20
+const (
+	maxScanBody  = 8 << 20
+	maxLinesBody = 64 << 20
+	maxTexts     = 256       // of one request
+	maxText      = 1_000_000 // bytes
+	maxLine      = 2 << 20
+	maxLines     = 10_000
+	linesAtOnce  = 64
+	lineKind     = "application/x-ndjson"
+	scanPath     = "/api/v1/guard/scan"
+)
 
 type findingBody struct {
 	Kind  string  `json:"kind" example:"injection"`
@@ -27,72 +49,331 @@ type findingBody struct {
 	Why   string  `json:"why,omitempty" doc:"one sentence"`
 }
 
+type errorBody struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
 type resultBody struct {
-	Verdict  string        `json:"verdict" enum:"allow,flag,redact,block"`
-	Score    float64       `json:"score"`
-	Findings []findingBody `json:"findings"`
-	Redacted string        `json:"redacted,omitempty" doc:"the text without what policy removes"`
+	Verdict  string             `json:"verdict" enum:"allow,flag,redact,block"`
+	Score    float64            `json:"score" doc:"probability of an attack, or the highest score of what policy acts on"`
+	Layers   map[string]float64 `json:"layers,omitempty" doc:"scores of the layers that looked for instructions"`
+	Policy   string             `json:"policy,omitempty" doc:"what was applied, with versions" example:"default@3+support@7"`
+	Why      string             `json:"why,omitempty" doc:"one sentence"`
+	Findings []findingBody      `json:"findings"`
+	Redacted string             `json:"redacted,omitempty" doc:"the text without what policy removes"`
+	Error    *errorBody         `json:"error,omitempty" doc:"the text could not be judged, and must not be used"`
 }
 
-type scanIn struct {
-	Body struct {
-		Text   string   `json:"text,omitempty" doc:"one text; or texts"`
-		Texts  []string `json:"texts,omitempty" maxItems:"256"`
-		Origin string   `json:"origin,omitempty" enum:"user,document,tool,output" default:"user" doc:"where it came from"`
-	}
+// under is what a request says about how it is judged.
+type under struct {
+	Origin      string   `json:"origin,omitempty" enum:"user,document,tool,output" default:"user" doc:"where it came from"`
+	Collection  string   `json:"collection,omitempty" doc:"short for collections with one name"`
+	Collections []string `json:"collections,omitempty" doc:"the strictest of their policies and the tenant's holds"`
+	Policy      string   `json:"policy,omitempty" doc:"a policy that holds as well" example:"support@7"`
+	Dry         bool     `json:"dry,omitempty" doc:"asks what would be: policy stands in the place of its active version, and nothing is recorded"`
 }
 
-type scanOut struct {
-	Body struct {
-		resultBody
-		Results []resultBody `json:"results,omitempty" doc:"for texts, in their order"`
-	}
+type scanBody struct {
+	Text  string   `json:"text,omitempty" doc:"one text; or texts"`
+	Texts []string `json:"texts,omitempty" maxItems:"256"`
+	under
+}
+
+type scannedBody struct {
+	resultBody
+	Results []resultBody `json:"results,omitempty" doc:"for texts, in their order"`
 }
 
 func (s *Service) routes() *rpc.Public {
 	p := rpc.NewPublic(s.server, "Guard")
-	rpc.Register(p, huma.Operation{OperationID: "scan", Method: http.MethodPost, Path: "/api/v1/guard/scan", Summary: "Judge text", MaxBodyBytes: maxScanBody}, rpc.Access{Scope: auth.ScopeGuard}, s.scan)
+	p.Handle(http.MethodPost, scanPath, rpc.Access{Scope: auth.ScopeGuard}, maxLinesBody, http.HandlerFunc(s.scan))
+	registry, text := p.OpenAPI().Components.Schemas, &huma.Schema{Type: huma.TypeString}
+	p.Document(huma.Operation{
+		OperationID: "scan", Method: http.MethodPost, Path: scanPath, Summary: "Judge text",
+		Description: "One text or up to 256 as JSON, or many as lines of JSON (application/x-ndjson: {\"id\"?, \"text\", and what the JSON body has}), with one line of answer for each. A text that can't be judged has an error and the verdict block.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/json": {Schema: registry.Schema(reflect.TypeFor[scanBody](), true, "")}, lineKind: {Schema: text},
+		}},
+		Responses: map[string]*huma.Response{"200": {Description: "Judged", Content: map[string]*huma.MediaType{
+			"application/json": {Schema: registry.Schema(reflect.TypeFor[scannedBody](), true, "")}, lineKind: {Schema: text},
+		}}},
+	})
+	s.policyRoutes(p)
+	s.feedbackRoutes(p)
+	rpc.Register(p, huma.Operation{OperationID: "checkTool", Method: http.MethodPost, Path: "/api/v1/guard/tools", Summary: "Say whether a model may use a tool now, after what its conversation has read", MaxBodyBytes: maxScanBody}, rpc.Access{Scope: auth.ScopeGuard}, s.postTool)
 	s.anonymizeRoutes(p)
 	return p
 }
 
-func (s *Service) scan(ctx context.Context, in *scanIn) (*scanOut, error) {
-	single := in.Body.Texts == nil
-	texts := in.Body.Texts
+func (s *Service) scan(w http.ResponseWriter, r *http.Request) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case err != nil || kind != "application/json" && kind != lineKind:
+		err = fault.New(fault.Unsupported, rpc.ContentType, "Content-Type %q is not taken here; send application/json or %s.", r.Header.Get("Content-Type"), lineKind)
+	case kind == lineKind:
+		err = s.scanLines(w, r)
+	default:
+		err = s.scanJSON(w, r)
+	}
+	if err != nil {
+		err = rpc.Ended(r.Context(), err)
+		if fault.KindOf(err) == fault.Internal {
+			s.log.LogAttrs(r.Context(), slog.LevelError, "not judged", slog.String("request_id", rpc.RequestID(r.Context())), slog.String("error", err.Error()))
+		}
+		rpc.Problem(w, r, err)
+	}
+}
+
+func (s *Service) scanJSON(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength > maxScanBody {
+		return fault.New(fault.TooLarge, "body_too_large", "The body has %d bytes; at most %d are taken as JSON, more as %s.", r.ContentLength, maxScanBody, lineKind)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxScanBody)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	var in scanBody
+	if err := decode(body, &in); err != nil {
+		return err
+	}
+	single := in.Texts == nil
+	texts := in.Texts
+	switch {
+	case single:
+		texts = []string{in.Text}
+	case in.Text != "":
+		return fault.New(fault.Invalid, "invalid", "Send text or texts, not both.")
+	case len(texts) == 0 || len(texts) > maxTexts:
+		return invalidField("texts", fmt.Sprintf("there are %d; send 1 to %d, or more as %s", len(texts), maxTexts, lineKind))
+	}
+	job, err := in.job()
+	if err != nil {
+		return err
+	}
 	if single {
-		texts = []string{in.Body.Text}
-	} else if in.Body.Text != "" {
-		return nil, fault.New(fault.Invalid, "invalid", "Send text or texts, not both.")
+		if err := judgeable(texts[0]); err != nil {
+			return invalidField("text", fault.From(err).Detail)
+		}
 	}
-	o := map[string]pb.Origin{"": pb.Origin_ORIGIN_USER, "user": pb.Origin_ORIGIN_USER, "document": pb.Origin_ORIGIN_DOCUMENT, "tool": pb.Origin_ORIGIN_TOOL, "output": pb.Origin_ORIGIN_OUTPUT}[in.Body.Origin]
-	if err := rpc.Validate(&pb.ScanRequest{Texts: texts, Origin: o}); err != nil {
-		return nil, err
+	results, err := s.judgeEach(r.Context(), job, texts)
+	if err != nil {
+		return err
 	}
-	results, err := s.Scan(ctx, texts, origin(o))
+	var out scannedBody
+	if single {
+		out.resultBody = results[0]
+	} else {
+		out.resultBody, out.Results = worst(results), results
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // the client may be gone
+	return nil
+}
+
+// judgeEach judges texts; one that can't be judged has an error in its place, and stops no other.
+func (s *Service) judgeEach(ctx context.Context, job Job, texts []string) ([]resultBody, error) {
+	out := make([]resultBody, len(texts))
+	var where []int
+	for i, t := range texts {
+		if err := judgeable(t); err != nil {
+			out[i] = failed(err)
+			continue
+		}
+		job.Texts, where = append(job.Texts, t), append(where, i)
+	}
+	if len(where) == 0 {
+		return out, nil
+	}
+	results, err := s.Judge(ctx, job)
 	if err != nil {
 		return nil, err
 	}
-	out := &scanOut{}
-	if single {
-		out.Body.resultBody = show(results[0])
-		return out, nil
+	for n, i := range where {
+		out[i] = show(results[n])
 	}
-	worst := Result{Verdict: Allow}
-	for _, r := range results {
-		out.Body.Results = append(out.Body.Results, show(r))
-		if rank(r.Verdict) > rank(worst.Verdict) {
-			worst.Verdict = r.Verdict
-		}
-		worst.Score = max(worst.Score, r.Score)
-	}
-	out.Body.resultBody = show(worst)
 	return out, nil
 }
 
+func judgeable(text string) error {
+	switch {
+	case len(text) > maxText:
+		return fault.New(fault.TooLarge, "text_too_long", "The text has %d bytes; at most %d are judged at once.", len(text), maxText)
+	case !utf8.ValidString(text):
+		return fault.New(fault.Invalid, "not_utf8", "The text is not UTF-8.")
+	}
+	return nil
+}
+
+// failed stands for a text that could not be judged: nobody should use it.
+func failed(err error) resultBody {
+	b := resultBody{Verdict: Block, Findings: []findingBody{}, Error: &errorBody{"internal", "Something broke here; send it again."}}
+	if f := fault.From(err); f != nil && f.Kind != fault.Internal {
+		b.Error = &errorBody{f.Code, f.Detail}
+	}
+	return b
+}
+
+func worst(results []resultBody) resultBody {
+	out := resultBody{Verdict: Allow, Findings: []findingBody{}}
+	for _, r := range results {
+		if rank(r.Verdict) > rank(out.Verdict) {
+			out.Verdict, out.Why = r.Verdict, r.Why
+		}
+		if r.Policy != "" {
+			out.Policy = r.Policy
+		}
+		out.Score = max(out.Score, r.Score)
+	}
+	return out
+}
+
+func (u under) job() (Job, error) {
+	o, ok := map[string]detect.Origin{"": detect.User, "user": detect.User, "document": detect.Document, "tool": detect.Tool, "output": detect.Output}[u.Origin]
+	if !ok {
+		return Job{}, invalidField("origin", "use user, document, tool or output")
+	}
+	collections := u.Collections
+	if u.Collection != "" {
+		collections = append([]string{u.Collection}, collections...)
+	}
+	if len(collections) > maxCollections {
+		return Job{}, invalidField("collections", fmt.Sprintf("at most %d", maxCollections))
+	}
+	for _, c := range collections {
+		if c == "" || len(c) > 100 {
+			return Job{}, invalidField("collections", "a name has 1 to 100 bytes")
+		}
+	}
+	return Job{Origin: o, Collections: collections, Policy: u.Policy, Dry: u.Dry}, nil
+}
+
+func invalidField(field, message string) error {
+	f := fault.New(fault.Invalid, "invalid", "Validation failed.")
+	f.Fields = []fault.Field{{Path: field, Message: message}}
+	return f
+}
+
+// lineIn is a line of a stream; what it leaves out is taken from the query.
+type lineIn struct {
+	ID   string `json:"id,omitempty"`
+	Text string `json:"text"`
+	under
+}
+
+type lineOut struct {
+	Line int    `json:"line"`
+	ID   string `json:"id,omitempty"`
+	resultBody
+}
+
+// scanLines judges lines as they come, some at a time, and answers each. A bad line does not stop the others.
+func (s *Service) scanLines(w http.ResponseWriter, r *http.Request) error {
+	base := lineIn{under: under{Origin: r.URL.Query().Get("origin"), Policy: r.URL.Query().Get("policy"), Dry: r.URL.Query().Get("dry") == strconv.FormatBool(true), Collections: r.URL.Query()["collection"]}}
+	if _, err := base.job(); err != nil {
+		return err
+	}
+	scan := bufio.NewScanner(r.Body)
+	scan.Buffer(make([]byte, 64<<10), maxLine)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	n := 0
+	for more := true; more; {
+		var lines [][]byte
+		for len(lines) < linesAtOnce {
+			if more = scan.Scan(); !more {
+				break
+			}
+			lines = append(lines, bytes.Clone(scan.Bytes()))
+		}
+		if n+len(lines) > maxLines {
+			return fault.New(fault.TooLarge, "too_many_lines", "A request takes %d lines.", maxLines)
+		}
+		answers, err := s.judgeLines(r.Context(), base, lines, n)
+		if err != nil {
+			return err
+		}
+		for _, a := range answers {
+			if err := enc.Encode(a); err != nil {
+				return err
+			}
+		}
+		n += len(lines)
+	}
+	if err := scan.Err(); errors.Is(err, bufio.ErrTooLong) {
+		if err := enc.Encode(lineOut{Line: n + 1, resultBody: failed(fault.New(fault.TooLarge, "line_too_long", "The line is longer than %d bytes; it and what follows is not judged.", maxLine))}); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", lineKind)
+	_, _ = io.Copy(w, &out) // the client may be gone
+	return nil
+}
+
+// judgeLines judges lines, those together that are judged alike.
+func (s *Service) judgeLines(ctx context.Context, base lineIn, lines [][]byte, before int) ([]lineOut, error) {
+	out := make([]lineOut, 0, len(lines))
+	groups := map[string][]int{}
+	jobs := map[string]Job{}
+	texts := make([]string, len(lines))
+	var order []string
+	for i, b := range lines {
+		in := base
+		in.Collections = slices.Clone(base.Collections)
+		answer := lineOut{Line: before + i + 1}
+		err := decode(b, &in)
+		answer.ID, texts[i] = in.ID, in.Text
+		var job Job
+		if err == nil {
+			job, err = in.job()
+		}
+		if err != nil {
+			answer.resultBody = failed(err)
+			out = append(out, answer)
+			continue
+		}
+		key := fmt.Sprintf("%s\x00%s\x00%t\x00%s", job.Origin, job.Policy, job.Dry, strings.Join(job.Collections, "\x00"))
+		if jobs[key].Origin == "" {
+			jobs[key], order = job, append(order, key)
+		}
+		groups[key] = append(groups[key], i)
+		out = append(out, answer)
+	}
+	for _, key := range order {
+		some := make([]string, len(groups[key]))
+		for n, i := range groups[key] {
+			some[n] = texts[i]
+		}
+		results, err := s.judgeEach(ctx, jobs[key], some)
+		if k := fault.KindOf(err); err != nil && k != fault.Invalid && k != fault.Missing && k != fault.Conflict {
+			return nil, err
+		}
+		for n, i := range groups[key] {
+			if err != nil { // the line names a policy that is not there
+				out[i].resultBody = failed(err)
+				continue
+			}
+			out[i].resultBody = results[n]
+		}
+	}
+	return out, nil
+}
+
+// decode reads JSON strictly. encoding/json would put marks in place of bytes that are no UTF-8; we refuse them.
+func decode(b []byte, in any) error {
+	if !utf8.Valid(b) {
+		return fault.New(fault.Invalid, "not_utf8", "What was sent is not UTF-8; convert it first.")
+	}
+	return rpc.DecodeJSON(&http.Request{Body: io.NopCloser(bytes.NewReader(b))}, in)
+}
+
 func show(r Result) resultBody {
-	b := resultBody{Verdict: r.Verdict, Score: r.Score, Findings: []findingBody{}, Redacted: r.Redacted}
+	b := resultBody{Verdict: r.Verdict, Score: r.Score, Layers: r.Layers, Policy: r.Policy, Why: r.Why, Findings: []findingBody{}, Redacted: r.Redacted}
 	for _, f := range detect.Apart(append([]detect.Finding{}, r.Findings...)) {
-		b.Findings = append(b.Findings, findingBody{f.Kind, f.Rule, f.Score, f.Start, f.End, f.Why})
+		b.Findings = append(b.Findings, findingBody{f.Kind, f.Rule, f.Score, f.Start, f.End, explain(f)})
 	}
 	return b
 }

@@ -6,7 +6,6 @@ import (
 
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
-	"aran/platform/fault"
 	"aran/service/guard/detect"
 )
 
@@ -20,27 +19,30 @@ func (s *Service) Internal() http.Handler {
 type handler struct{ s *Service }
 
 func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse, error) {
-	results, err := h.s.Scan(ctx, r.GetTexts(), origin(r.GetOrigin()))
+	results, err := h.s.Judge(ctx, Job{Texts: r.GetTexts(), Origin: origin(r.GetOrigin()), Collections: r.GetCollections(), Conversation: r.GetConversation(), Sources: r.GetSources()})
 	if err != nil {
 		return nil, err
 	}
 	out := &pb.ScanResponse{}
 	for _, x := range results {
-		out.Results = append(out.Results, &pb.ScanResult{Verdict: verdict(x.Verdict), Score: x.Score, Redacted: x.Redacted, Findings: findings(x.Findings)})
+		out.Results = append(out.Results, &pb.ScanResult{Verdict: verdict(x.Verdict), Score: x.Score, Redacted: x.Redacted, Findings: findings(x.Findings), Policy: x.Policy})
 	}
 	return out, nil
 }
 
 func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
-	c, err := h.s.CheckOutput(ctx, r.GetText(), r.GetCanaries(), r.GetFinal())
+	c, err := h.s.CheckOutput(ctx, Answer{
+		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(),
+		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(), Part: partOf(r.GetPart()),
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings)}, nil
+	return &pb.CheckOutputResponse{Verdict: verdict(c.Verdict), Release: c.Release, Hold: c.Hold, Findings: findings(c.Findings), Policy: c.Policy}, nil
 }
 
 func (h handler) Anonymize(ctx context.Context, r *pb.AnonymizeRequest) (*pb.AnonymizeResponse, error) {
-	results, err := h.s.Anonymize(ctx, r.GetConversation(), r.GetTexts())
+	results, err := h.s.Pseudonymise(ctx, r.GetConversation(), r.GetTexts(), r.GetCollections())
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +61,16 @@ func (h handler) Restore(ctx context.Context, r *pb.RestoreRequest) (*pb.Restore
 	return &pb.RestoreResponse{Release: release, Hold: hold}, nil
 }
 
-// CheckTool is not there yet.
-func (handler) CheckTool(context.Context, *pb.CheckToolRequest) (*pb.CheckToolResponse, error) {
-	return nil, fault.New(fault.Unsupported, "unsupported", "Tools can't be checked yet.")
+// partOf: what is not said is text.
+func partOf(p pb.AnswerPart) Part {
+	switch p {
+	case pb.AnswerPart_ANSWER_PART_REASONING:
+		return Reasoning
+	case pb.AnswerPart_ANSWER_PART_CALL:
+		return Call
+	default:
+		return Text
+	}
 }
 
 // origin: what is not said is a user's.
@@ -84,7 +93,7 @@ func verdict(v string) pb.Verdict {
 
 func findings(fs []detect.Finding) (out []*pb.Finding) {
 	for _, f := range fs {
-		out = append(out, &pb.Finding{Kind: f.Kind, Rule: f.Rule, Score: f.Score, Start: int32(f.Start), End: int32(f.End), Why: f.Why}) //nolint:gosec // texts are at most a million bytes
+		out = append(out, &pb.Finding{Kind: f.Kind, Rule: f.Rule, Score: f.Score, Start: int32(f.Start), End: int32(f.End), Why: explain(f)}) //nolint:gosec // texts are at most a million bytes
 	}
 	return out
 }

@@ -123,7 +123,7 @@ func (w *world) stop() {
 	if err := w.s.Stop(ctx); err != nil {
 		w.t.Errorf("stop: %v", err)
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 4*time.Second {
 		w.t.Errorf("stop took %v", took)
 	}
 }

@@ -12,6 +12,7 @@ const (
 	DocumentIndexed     = "aran.search.document_indexed.v1"
 	DocumentQuarantined = "aran.search.document_quarantined.v1"
 	DocumentFailed      = "aran.search.document_failed.v1"
+	DocumentReleased    = "aran.search.document_released.v1"
 	DocumentDeleted     = "aran.search.document_deleted.v1"
 	Retrieved           = "aran.search.retrieved.v1"
 )
@@ -47,6 +48,17 @@ type DocumentEvent struct {
 	Encoder    string `json:"encoder,omitempty"` // digest
 	Trust      string `json:"trust,omitempty"`
 	Reason     string `json:"reason,omitempty"` // a code, and for a scan the kinds of what was found
+}
+
+// ReleasedEvent is the data of a release from quarantine. Its actor is the reviewer.
+type ReleasedEvent struct {
+	Document   string `json:"document"`
+	Collection string `json:"collection"`
+	Version    int64  `json:"version"`
+	Digest     string `json:"digest"`   // SHA-256 of the text
+	Passages   int    `json:"passages"` // in which the guard found something
+	Reason     string `json:"reason"`   // why it was quarantined
+	Note       string `json:"note"`     // why it was released, in the reviewer's words
 }
 
 // RetrievedEvent is the data of a retrieval: who saw which passages.

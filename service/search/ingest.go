@@ -176,7 +176,7 @@ func (w *work) steps(r *saga.Run) error {
 	}
 	fault.Point("search.scanned")
 	if verdict.Blocked {
-		return w.quarantine(r, verdict.reason())
+		return w.quarantine(r, verdict)
 	}
 	encoder := ""
 	for first := 0; first < verdict.Cut.Passages; first += verdict.Cut.Batch {
@@ -211,7 +211,10 @@ type scanned struct {
 	Blocked bool     `json:"blocked"`
 	Flagged bool     `json:"flagged"`
 	Kinds   []string `json:"kinds,omitempty"` // of what was found
-	Cut     cutting  `json:"cut"`
+	// Released: the guard refuses it, and a person let it out.
+	Released bool      `json:"released,omitempty"`
+	Suspects []Suspect `json:"suspects,omitempty"`
+	Cut      cutting   `json:"cut"`
 }
 
 func (v scanned) reason() string {
@@ -223,22 +226,22 @@ func (v scanned) reason() string {
 
 const (
 	scanPiece   = 32 << 10 // bytes of one text that the guard sees
-	scanOverlap = 1 << 10  // so that nothing hides at a cut
-	scanTexts   = 16       // texts in one call
+	scanOverlap = 512      // bytes before a passage, so that nothing hides at a cut
+	scanTexts   = 64       // texts in one call
 	maxKinds    = 16
 	scanTimeout = time.Minute
 )
 
-// scan asks the guard about title and text. Without its answer nothing goes on.
+// scan asks the guard about the title and each passage with what stands around it. Without its answer nothing goes on.
 func (w *work) scan(ctx context.Context) (out scanned, err error) {
 	if err := w.load(ctx); err != nil {
 		return out, err
 	}
-	texts := pieces(w.job.text)
+	list := chunk.Windows(w.job.text, w.passages, scanPiece, scanOverlap)
 	if w.job.title != "" {
-		texts = append(texts, w.job.title)
+		list = append(list, chunk.Window{Passage: -1})
 	}
-	for batch := range slices.Chunk(texts, scanTexts) {
+	for batch := range slices.Chunk(list, scanTexts) {
 		if err := w.scanBatch(ctx, batch, &out); err != nil {
 			return out, err
 		}
@@ -250,53 +253,54 @@ func (w *work) scan(ctx context.Context) (out scanned, err error) {
 		}
 	}
 	slices.Sort(out.Kinds)
+	if out.Blocked && w.job.released != "" {
+		out.Blocked, out.Released = false, true
+	}
 	out.Cut = cuttingOf(w.passages, w.cfg.EmbedBatch)
 	return out, nil
 }
 
-func (w *work) scanBatch(ctx context.Context, texts []string, out *scanned) error {
+func (w *work) scanBatch(ctx context.Context, batch []chunk.Window, out *scanned) error {
+	texts, sources := make([]string, len(batch)), make([]string, len(batch))
+	for i, at := range batch {
+		texts[i], sources[i] = w.job.text[at.Start:at.End], TrustOutside+":"+w.job.name+"/"+w.job.document
+		if at.Passage < 0 {
+			texts[i] = w.job.title
+		}
+	}
 	ctx, cancel := context.WithTimeout(w.as(ctx), scanTimeout)
 	defer cancel()
-	res, err := w.guard.Scan(ctx, &guardv1.ScanRequest{Texts: texts, Origin: guardv1.Origin_ORIGIN_DOCUMENT})
+	res, err := w.guard.Scan(ctx, &guardv1.ScanRequest{Texts: texts, Origin: guardv1.Origin_ORIGIN_DOCUMENT, Collections: []string{w.job.name}, Sources: sources})
 	if err != nil {
 		return err
 	}
 	if len(res.GetResults()) != len(texts) {
 		return fault.New(fault.Internal, "bad_scan", "The guard gave %d verdicts on %d texts.", len(res.GetResults()), len(texts))
 	}
-	for _, v := range res.GetResults() {
+	for i, v := range res.GetResults() {
+		at := Suspect{Title: true}
+		if p := batch[i].Passage; p >= 0 && p < len(w.passages) {
+			at = Suspect{Start: w.passages[p].Start, End: w.passages[p].End}
+		}
 		switch v.GetVerdict() {
 		case guardv1.Verdict_VERDICT_ALLOW:
 			continue
 		case guardv1.Verdict_VERDICT_FLAG, guardv1.Verdict_VERDICT_REDACT: // the text stays as it is; what leaves the platform is checked then
 			out.Flagged = true
 		default: // block, and what we do not know
-			out.Blocked = true
+			out.Blocked, at.Blocked = true, true
 		}
 		for _, f := range v.GetFindings() {
+			if !slices.Contains(at.Kinds, f.GetKind()) && len(at.Kinds) < maxKinds {
+				at.Kinds = append(at.Kinds, f.GetKind())
+			}
 			if !slices.Contains(out.Kinds, f.GetKind()) && len(out.Kinds) < maxKinds {
 				out.Kinds = append(out.Kinds, f.GetKind())
 			}
 		}
+		out.suspect(at)
 	}
 	return nil
-}
-
-// pieces cuts a text at characters, with overlap.
-func pieces(s string) (out []string) {
-	for len(s) > scanPiece {
-		cut := scanPiece
-		for s[cut]&0xC0 == 0x80 {
-			cut--
-		}
-		out = append(out, s[:cut])
-		cut -= scanOverlap
-		for s[cut]&0xC0 == 0x80 {
-			cut--
-		}
-		s = s[cut:]
-	}
-	return append(out, s)
 }
 
 // cutting says how the text was cut: a resumed run must cut it the same way.
@@ -423,7 +427,10 @@ func makePart(c Collection, language, title, text string, first int, ps []chunk.
 
 func (w *work) publish(r *saga.Run, v scanned, encoder string) error {
 	trust := TrustOutside
-	if v.Flagged {
+	switch {
+	case v.Released:
+		trust = TrustReleased
+	case v.Flagged:
 		trust = TrustFlagged
 	}
 	return w.last(r, StatusIndexed, func(ctx context.Context, tx *store.Tx) error {
@@ -434,14 +441,21 @@ func (w *work) publish(r *saga.Run, v scanned, encoder string) error {
 		if err != nil {
 			return err
 		}
+		if err := w.db.keepSuspects(ctx, tx, w.Edition, v.Suspects); err != nil {
+			return err
+		}
 		return emit(ctx, tx, DocumentIndexed, q, DocumentEvent{Digest: q.digest, Chunks: n, Encoder: encoder, Trust: trust, Reason: v.reason()})
 	})
 }
 
-func (w *work) quarantine(r *saga.Run, reason string) error {
+func (w *work) quarantine(r *saga.Run, v scanned) error {
+	reason := v.reason()
 	return w.last(r, StatusQuarantined, func(ctx context.Context, tx *store.Tx) error {
 		q, err := w.db.end(ctx, tx, w.Edition, StatusQuarantined, reason, now().UnixMicro())
 		if err != nil {
+			return err
+		}
+		if err := w.db.keepSuspects(ctx, tx, w.Edition, v.Suspects); err != nil {
 			return err
 		}
 		return emit(ctx, tx, DocumentQuarantined, q, DocumentEvent{Digest: q.digest, Reason: reason})

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"aran/platform/auth"
 	"aran/platform/store"
@@ -169,32 +168,6 @@ func TestPackOfAnotherEncoderGoesByWords(t *testing.T) {
 	f := w.search(person("acme", "user:ann"), "handbook", map[string]any{"query": "audit decisions"})
 	if len(f.Hits) != 1 || !f.Degraded {
 		t.Errorf("%+v", f)
-	}
-}
-
-func TestPackInstallsQuickly(t *testing.T) {
-	var texts []string
-	for i := range 15 {
-		var sb strings.Builder
-		for j := range 10 {
-			fmt.Fprintf(&sb, "## Part %d\n\n", j)
-			for k := range 12 {
-				fmt.Fprintf(&sb, "Sentence %d of part %d on page %d says word%d and term%d here. ", k, j, i, (i*7+j*3+k)%400, (i+j*k)%300)
-			}
-			sb.WriteString("\n\n")
-		}
-		texts = append(texts, sb.String())
-	}
-	raw := book(t, "encoder-one", texts...)
-	w := open(t)
-	began := time.Now()
-	w.must(w.s.ImportPack(t.Context(), raw))
-	first := time.Since(began)
-	began = time.Now()
-	w.must(w.s.ImportPack(t.Context(), raw))
-	t.Logf("%d passages installed in %v, looked at again in %v", w.rows("search_passage"), first, time.Since(began))
-	if first > 5*time.Second {
-		t.Errorf("installing took %v", first)
 	}
 }
 

@@ -106,7 +106,7 @@ type documentBody struct {
 	Access      []string       `json:"access" doc:"who may read it besides its owner; empty: everyone in the tenant"`
 	Owner       string         `json:"owner"`
 	Source      string         `json:"source,omitempty"`
-	Trust       string         `json:"trust" enum:"outside,flagged,builtin"`
+	Trust       string         `json:"trust" enum:"outside,flagged,released,builtin"`
 	Created     time.Time      `json:"created_at"`
 	Updated     time.Time      `json:"updated_at"`
 }
@@ -142,7 +142,7 @@ type hitBody struct {
 	Score      float64    `json:"score" doc:"to compare within this answer only"`
 	Highlights []spanBody `json:"highlights" doc:"words of the query, as bytes of text"`
 	Span       spanBody   `json:"span" doc:"the sentence that answers best, as bytes of the document's text"`
-	Trust      string     `json:"trust" enum:"outside,flagged,builtin" doc:"how far the document is trusted"`
+	Trust      string     `json:"trust" enum:"outside,flagged,released,builtin" doc:"how far the document is trusted"`
 	Source     string     `json:"source" doc:"where the document comes from"`
 }
 
@@ -197,6 +197,7 @@ func (s *Service) routes() {
 			return nil, s.DeleteDocument(ctx, in.Name, in.ID)
 		})
 	rpc.Register(s.public, huma.Operation{OperationID: "searchCollection", Method: http.MethodPost, Path: searchPath, Summary: "Find passages"}, read, s.postSearch)
+	s.quarantineRoutes()
 	s.progressRoute(read)
 	s.uploadRoute(write)
 }
@@ -414,7 +415,8 @@ func (s *Service) getCollections(ctx context.Context, in *rpc.Page) (*collection
 
 type documentsIn struct {
 	rpc.Page
-	Name string `path:"name" maxLength:"63" doc:"the collection's name"`
+	Name   string `path:"name" maxLength:"63" doc:"the collection's name"`
+	Status string `query:"status" enum:"queued,indexed,quarantined,failed" doc:"only those of this status"`
 }
 
 type documentsOut struct {
@@ -425,7 +427,7 @@ type documentsOut struct {
 }
 
 func (s *Service) getDocuments(ctx context.Context, in *documentsIn) (*documentsOut, error) {
-	c, list, err := s.Documents(ctx, in.Name, in.Cursor, in.Limit+1)
+	c, list, err := s.Documents(ctx, in.Name, in.Status, in.Cursor, in.Limit+1)
 	if err != nil {
 		return nil, err
 	}

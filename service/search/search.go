@@ -58,9 +58,10 @@ const (
 
 // How far a document is trusted.
 const (
-	TrustOutside = "outside" // anyone's text: data, never instruction
-	TrustFlagged = "flagged" // the guard found something in it
-	TrustBuiltIn = "builtin" // came with the program
+	TrustOutside  = "outside"  // anyone's text: data, never instruction
+	TrustFlagged  = "flagged"  // the guard found something in it
+	TrustReleased = "released" // the guard refused it, and a person let it out
+	TrustBuiltIn  = "builtin"  // came with the program
 )
 
 // Collection is a named set of documents of one tenant.
@@ -414,14 +415,14 @@ func (s *Service) Versions(ctx context.Context, collection, id string) ([]Versio
 	return s.db.versions(ctx, x)
 }
 
-// Documents lists documents without their text, by id, after an id.
-func (s *Service) Documents(ctx context.Context, collection, after string, limit int) (Collection, []Document, error) {
+// Documents lists documents without their text, of a status or (empty) of any, by id, after an id.
+func (s *Service) Documents(ctx context.Context, collection, status, after string, limit int) (Collection, []Document, error) {
 	v := viewerOf(auth.From(ctx))
 	c, err := s.db.readable(ctx, v.tenant, collection)
 	if err != nil {
 		return c, nil, err
 	}
-	list, err := s.db.documents(ctx, v, c, after, limit)
+	list, err := s.db.documents(ctx, v, c, status, after, limit)
 	return c, list, err
 }
 

@@ -416,10 +416,10 @@ func (d db) document(ctx context.Context, q store.Querier, v viewer, c Collectio
 	return x, err
 }
 
-func (d db) documents(ctx context.Context, v viewer, c Collection, after string, limit int) (out []Document, err error) {
-	clause, args := v.may(c, 4)
-	query := `SELECT ` + documentColumns + ` FROM search_document d WHERE d.collection = $1 AND d.id > $2 AND ` + clause + ` ORDER BY d.id LIMIT $3`
-	rows, err := d.Query(ctx, query, append([]any{c.id, after, limit}, args...)...)
+func (d db) documents(ctx context.Context, v viewer, c Collection, status, after string, limit int) (out []Document, err error) {
+	clause, args := v.may(c, 5)
+	query := `SELECT ` + documentColumns + ` FROM search_document d WHERE d.collection = $1 AND d.id > $2 AND ($4 = '' OR d.status = $4) AND ` + clause + ` ORDER BY d.id LIMIT $3`
+	rows, err := d.Query(ctx, query, append([]any{c.id, after, limit, status}, args...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	jobByEdition = `SELECT e.id, e.collection, e.document, e.version, e.tenant, e.subject, e.scopes, e.title, e.content_type, e.text, e.encoder, e.cut, e.attempt, c.name, c.language, e.findings
+	jobByEdition = `SELECT e.id, e.collection, e.document, e.version, e.tenant, e.subject, e.scopes, e.title, e.content_type, e.text, e.encoder, e.cut, e.attempt, c.name, c.language, e.findings, e.released_by
 		FROM search_edition e CROSS JOIN search_document d CROSS JOIN search_collection c
 		WHERE e.id = $1 AND d.latest = e.id AND d.status = 'queued' AND c.id = e.collection`
 	queuedEdition = `SELECT d.collection, d.id, d.version, d.edition, c.tenant, c.name, e.subject, e.digest
@@ -19,8 +19,8 @@ const (
 		WHERE d.latest = $1 AND d.status = 'queued' AND e.id = d.latest AND c.id = d.collection`
 	editionOf    = `SELECT e.id, e.attempt FROM search_edition e WHERE e.tenant = $1 AND e.collection = (SELECT id FROM search_collection WHERE tenant = $1 AND name = $2) AND e.document = $3 AND e.version = $4`
 	claimEncoder = `UPDATE search_edition SET encoder = $1, cut = $2 WHERE id = $3 AND (encoder = '' OR encoder = $1 AND cut = $2)`
-	copyEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, encoder, cut, passages, terms, attempt, retry_at)
-		SELECT $1, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, '', '', 0, 0, attempt + 1, $2 FROM search_edition WHERE id = $3`
+	copyEdition  = `INSERT INTO search_edition (id, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, suspects, released_by, released_note, released_at, encoder, cut, passages, terms, attempt, retry_at)
+		SELECT $1, collection, document, version, tenant, subject, scopes, title, content_type, text, digest, original, original_type, pages, findings, stored_at, suspects, released_by, released_note, released_at, '', '', 0, 0, attempt + 1, $2 FROM search_edition WHERE id = $3`
 	replaceLatest = `UPDATE search_document SET latest = $1 WHERE latest = $2 AND status = 'queued'`
 	hasPart       = `SELECT passages FROM search_vector WHERE edition = $1 AND part = $2`
 	deletePassage = `DELETE FROM search_passage WHERE edition = $1 AND ordinal >= $2 AND ordinal < $3`
@@ -67,12 +67,13 @@ type job struct {
 	title, contentType, text, encoder, cut string
 	language                               string   // of the collection
 	findings                               []string // of the extraction
+	released                               string   // by whom from quarantine
 }
 
 func (d db) job(ctx context.Context, edition int64) (j job, err error) {
 	var scopes, findings string
 	err = d.QueryRow(ctx, jobByEdition, edition).Scan(&j.edition, &j.collection, &j.document, &j.version, &j.tenant, &j.subject, &scopes,
-		&j.title, &j.contentType, &j.text, &j.encoder, &j.cut, &j.attempt, &j.name, &j.language, &findings)
+		&j.title, &j.contentType, &j.text, &j.encoder, &j.cut, &j.attempt, &j.name, &j.language, &findings, &j.released)
 	if store.NoRows(err) {
 		return j, errSuperseded()
 	}

@@ -52,22 +52,3 @@ func FuzzForm(f *testing.F) {
 		acceptable(t, in)
 	})
 }
-
-func TestGuardSeesEveryByteOnce(t *testing.T) {
-	text := strings.Repeat("தமிழ் text ", 20_000)
-	list := pieces(text)
-	at := 0
-	for i, p := range list {
-		if len(p) > scanPiece || !utf8.ValidString(p) {
-			t.Fatalf("piece %d has %d bytes", i, len(p))
-		}
-		from := strings.Index(text[max(0, at-scanOverlap-utf8.UTFMax):], p)
-		if from < 0 {
-			t.Fatalf("piece %d is not where the one before ends", i)
-		}
-		at = max(0, at-scanOverlap-utf8.UTFMax) + from + len(p)
-	}
-	if at != len(text) {
-		t.Errorf("%d of %d bytes were seen", at, len(text))
-	}
-}

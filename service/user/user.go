@@ -53,7 +53,7 @@ const (
 // ownerScopes is what signing up gives: everything but operating the platform.
 func ownerScopes() []string {
 	return []string{
-		auth.ScopeChat, auth.ScopeEmbed, auth.ScopeModels, auth.ScopeSearchRead, auth.ScopeSearchWrite, auth.ScopeGuard,
+		auth.ScopeChat, auth.ScopeEmbed, auth.ScopeModels, auth.ScopeSearchRead, auth.ScopeSearchWrite, auth.ScopeReview, auth.ScopeGuard, auth.ScopeGuardManage,
 		auth.ScopeAudit, auth.ScopeKeysRead, auth.ScopeKeysWrite, auth.ScopeTenant, auth.ScopeItems, auth.ScopeInteract, auth.ScopeRecommend, auth.ScopeWebhooks,
 	}
 }

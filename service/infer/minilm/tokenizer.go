@@ -33,6 +33,17 @@ func (t *Tokenizer) Tokens(text string) []Token {
 	return out
 }
 
+// Pieces returns the vocabulary: the piece of each id, as the model's authors spell it, with ## in front of what stands
+// inside a word.
+func (t *Tokenizer) Pieces() []string {
+	v := t.tables().vocab
+	out := make([]string, vocabSize)
+	for id := range out {
+		out[id] = v.word(id)
+	}
+	return out
+}
+
 // ids appends the tokens' ids, limit of them at most; more says that the text goes on.
 func (t *Tokenizer) ids(ids []int32, text string, limit int) (_ []int32, more bool) {
 	t.each(text, func(tok Token) bool {

@@ -1,0 +1,9 @@
+package guard
+
+import "context"
+
+// Tidy forgets what is old now.
+func (s *Service) Tidy(ctx context.Context) error { return s.tidy(ctx) }
+
+// Flush writes the history now.
+func (s *Service) Flush(ctx context.Context) error { return s.history.flush(ctx) }

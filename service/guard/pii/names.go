@@ -84,7 +84,6 @@ var (
 	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                          //nolint:gochecknoglobals // as above
 	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
 	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                             //nolint:gochecknoglobals // as above
-	streets  = set("street st road rd avenue ave lane ln drive dr boulevard blvd court ct place pl square sq way terrace highway hwy parkway pkwy circle crescent close nagar colony marg salai theru vihar enclave layout chowk bazaar cross main extension")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                            //nolint:gochecknoglobals // as above
 	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       //nolint:gochecknoglobals // as above
 	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
 	noName   = set("box suite apt unit floor flat building i i'm a the this that it he she we you they my your his her our their there here who what when where why how yes no not and or but if then so because all any some one two three please thank thanks hello hi hey dear sir madam customer team everyone everybody folks support service sales help manager user bot agent admin assistant system order account card number phone email address date name street road bank company great good bad happy sad sorry sure fine okay glad just very really also with for from to at in on of by as is are was were be been am do does did can could will would shall should may might must have has had get got go going want need know like new old first last next today tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october november december mr mrs ms dr english french german spanish italian dutch polish indian american british hindi tamil chinese japanese russian christmas easter diwali pongal god internet") //nolint:gochecknoglobals // as above
@@ -486,90 +485,4 @@ func (x *scanner) placeByContext(l *lists, i int, w word) {
 		end++
 	}
 	x.add("pii.place", "place.context", 0.55, int(x.tokens[i].start), int(x.tokens[end].end))
-}
-
-// age finds how old somebody is said to be.
-func (x *scanner) age(i int) {
-	t := x.tokens[i]
-	if t.letters > 0 || t.digits < 1 || t.digits > 3 || number(x.text(t)) > 120 {
-		return
-	}
-	low := func(k int) string {
-		if k < 0 || k >= len(x.tokens) {
-			return ""
-		}
-		return strings.ToLower(x.text(x.tokens[k]))
-	}
-	next, after := low(i+1), low(i+2)
-	last, before := low(i-1), low(i-2)
-	switch {
-	case (next == "years" || next == "year" || next == "yrs" || next == "yr") && (after == "old" || after == "of" && low(i+3) == "age"), next == "yo", next == "y" && after == "o",
-		last == "aged", last == "age", last == "age" || before == "age" && (last == "is" || last == "of"), last == "turned", last == "turning", last == "turn",
-		(last == "was" || last == "is" || last == "am") && (before == "he" || before == "she" || before == "i") && x.sentenceEnds(i):
-		x.add("pii.age", "age", 0.85, int(t.start), int(t.end))
-	}
-}
-
-// sentenceEnds reports whether nothing follows a token in its sentence.
-func (x *scanner) sentenceEnds(i int) bool {
-	end := int(x.tokens[i].end)
-	return end == len(x.s) || strings.IndexByte(".,;!\n", x.s[end]) >= 0 && (end+1 == len(x.s) || x.s[end+1] < '0' || x.s[end+1] > '9')
-}
-
-// street finds a house number with the name of a street behind it.
-func (x *scanner) street(i int) {
-	t := x.tokens[i]
-	if t.digits > 5 || t.letters > 1 {
-		return
-	}
-	for k := i + 1; k < min(i+6, len(x.tokens)); k++ {
-		if m := x.between(k - 1); m != " " && m != ", " && m != "/" && m != "-" && m != ". " {
-			return
-		}
-		w := strings.ToLower(x.text(x.tokens[k]))
-		if k > i+1 && streets[w] {
-			end := int(x.tokens[k].end)
-			x.add("pii.address", "address", 0.75, int(t.start), end)
-			return
-		}
-		r, _ := utf8.DecodeRuneInString(x.text(x.tokens[k]))
-		if x.tokens[k].digits == 0 && !unicode.IsUpper(r) {
-			return
-		}
-	}
-}
-
-var (
-	streetFirst = set("rue via viale calle avenida praça rua plaza plac ulica ul piazza allée chemin corso carrer camino paseo rúa travessa quai place boulevard no house flat plot door unit suite apt apartment postbox pobox") //nolint:gochecknoglobals // constant tables
-	streetEnds  = strings.Fields("straße strasse straat weg gasse platz gade vej vägen gatan gata vegen veien katu kuja utca laan steenweg plein dreef singel gracht stræde ulice allee")                                         //nolint:gochecknoglobals // as above
-)
-
-// streetName finds a street's name with a house number behind it, as in most of Europe, and flats. It returns its last token, or i.
-func (x *scanner) streetName(i int) int {
-	first := strings.TrimRight(strings.ToLower(x.text(x.tokens[i])), ".")
-	found := streetFirst[first]
-	for k := i; k < min(i+6, len(x.tokens)); k++ {
-		if k > i {
-			if m := x.between(k - 1); m != " " && m != ". " && m != "-" && m != "'" && m != " #" {
-				return i
-			}
-		}
-		t := x.tokens[k]
-		low := strings.ToLower(x.text(t))
-		if k > i && found && t.digits > 0 && t.end-t.start <= 6 {
-			x.add("pii.address", "address", 0.7, int(x.tokens[i].start), int(t.end))
-			return k
-		}
-		if t.digits > 0 {
-			return i
-		}
-		for _, end := range streetEnds {
-			found = found || strings.HasSuffix(low, end) && (len(low) > len(end) || k > i)
-		}
-		r, _ := utf8.DecodeRuneInString(x.text(t))
-		if !unicode.IsUpper(r) && k > i && !linking[low] && low != "des" && low != "las" && low != "los" {
-			return i
-		}
-	}
-	return i
 }

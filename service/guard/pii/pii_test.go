@@ -92,6 +92,8 @@ func cases() []struct{ text, kind, found string } {
 		{"see https://example.org/a?user=7.", "pii.url", "https://example.org/a?user=7"},
 		{"born on 14/05/1985 in", "pii.birth_date", "14/05/1985"},
 		{"due on 14/05/1985 in", "", ""},
+		{"{'birth': '1985-05-14', 'sent': '2022-02-22'}", "pii.birth_date", "1985-05-14"},
+		{"a secret of ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", "", ""},
 		{"at 12.9716, 77.5946", "pii.coordinates", "12.9716, 77.5946"},
 		{"send to 1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "pii.wallet", "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"},
 		{"send to 1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN3", "", ""},

@@ -33,6 +33,11 @@ type world struct {
 
 func open(t testing.TB) *world {
 	t.Helper()
+	return openWith(t, guard.Default())
+}
+
+func openWith(t testing.TB, cfg guard.Config) *world {
+	t.Helper()
 	dir := t.TempDir()
 	db, err := store.Open(t.Context(), store.Options{Service: "guard", Path: filepath.Join(dir, "guard.db"), Migrations: guard.Migrations})
 	if err != nil {
@@ -49,7 +54,7 @@ func open(t testing.TB) *world {
 	}
 	t.Cleanup(func() { _ = box.Close() })
 	a := rpctest.NewAuthority(t)
-	s, err := guard.New(guard.Default(), guard.Deps{DB: db, Box: box, Server: a.Server("guard", "chat", "search"), Log: slog.New(slog.DiscardHandler), Health: &watch.Health{}})
+	s, err := guard.New(cfg, guard.Deps{DB: db, Box: box, Server: a.Server("guard", "chat", "search"), Log: slog.New(slog.DiscardHandler), Health: &watch.Health{}})
 	if err != nil {
 		t.Fatal(err)
 	}

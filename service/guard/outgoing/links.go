@@ -327,12 +327,13 @@ func lookAlike(host string) bool {
 	return false
 }
 
-// numeric reports whether a host is an address of the network: 10.0.0.1, 2130706433, 0x7f.1, [::1].
+// numeric reports whether a host is an address of the network beyond this machine and its own network, or one that is written
+// so that nobody sees which: 198.51.100.7, 2130706433, 0x7f.1, [2001:db8::7].
 func numeric(host string) bool {
-	if strings.HasPrefix(host, "[") {
-		return true
+	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return !a.IsLoopback() && !a.IsPrivate()
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if strings.HasPrefix(host, "[") {
 		return true
 	}
 	labels := strings.Split(strings.TrimSuffix(strings.ToLower(host), "."), ".")

@@ -2,8 +2,8 @@
 //
 // A tenant's policy, the policies of the collections that a request names, and the operator's floor say together what is done
 // about what is found: the strictest of them holds. Every verdict has reasons and names the versions that it rests on, and every
-// decision that is not "allow" is an event. Guard keeps no text, except what somebody hands over with a
-// report of a wrong verdict and the values that it gave pseudonyms for, sealed with the key of whose they are.
+// decision that is not "allow" is an event. Guard keeps no text but what somebody hands over with a report of a wrong verdict, and
+// the values that it gave pseudonyms for, each sealed with the key of whose they are.
 package guard
 
 import (
@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"aran/api/gen/aran/infer/v1/inferv1connect"
 	"aran/platform/auth"
 	"aran/platform/rpc"
 	"aran/platform/seal"
@@ -43,7 +44,8 @@ var Migrations embed.FS
 // Deps is what the service stands on.
 type Deps struct {
 	DB     *store.DB
-	Box    *seal.Box // seals pseudonyms and the texts of reports; without it there are none
+	Box    *seal.Box                         // seals pseudonyms and the texts of reports; without it there are none
+	Infer  inferv1connect.InferServiceClient // the classifier on embeddings; without it that layer is named as missing
 	Server rpc.Server
 	Log    *slog.Logger
 	Health *watch.Health
@@ -75,7 +77,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		return nil, err
 	}
 	cfg.Policy = cfg.Policy.Over(policy.Default())
-	found, err := injection.Builtin()
+	found, err := injection.New(newHead(d))
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +117,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.loops.Wait()
-	return errors.Join(s.vault.close(ctx), s.history.flush(ctx))
+	return errors.Join(s.history.flush(ctx), s.vault.close(ctx))
 }
 
 // Job is what is judged, and under which policies.
@@ -124,7 +126,10 @@ type Job struct {
 	Origin      detect.Origin
 	Collections []string // the strictest of their policies and the tenant's holds
 	Policy      string   // a policy that holds as well: support, or support@7 for one of its versions
-	Dry         bool     // asks what would be: Policy stands in the place of its active version, and nothing is recorded
+	// Conversation reads the texts, and what it read limits its tools. Empty: nobody does.
+	Conversation string
+	Sources      []string // where the texts come from: one for each, one for all, or none
+	Dry          bool     // asks what would be: Policy stands in the place of its active version, and nothing is recorded
 }
 
 // Result is the verdict on one text.
@@ -168,6 +173,9 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 	if job.Dry {
 		return out, nil
 	}
+	if err := s.read(ctx, job, book, out); err != nil {
+		return nil, err
+	}
 	return out, s.record(ctx, job.Texts, job.Origin, out)
 }
 
@@ -177,11 +185,11 @@ func (s *Service) result(ctx context.Context, text string, origin detect.Origin,
 	if origin == detect.Output {
 		return s.leaves(text, book, now)
 	}
-	seen := s.asked(ctx, text, s.observe(text, origin, book), book.policy)
+	seen := s.observe(ctx, text, origin, book)
 	r := s.decide(text, seen, book, now)
 	if t := book.trial; t != nil {
 		if !alike(book.policy, t.policy) {
-			seen = s.asked(ctx, text, s.observe(text, origin, t), t.policy)
+			seen = s.observe(ctx, text, origin, t)
 		}
 		r.trial, r.trialPolicy = s.decide(text, seen, t, now).Verdict, t.name
 	}
@@ -190,7 +198,7 @@ func (s *Service) result(ctx context.Context, text string, origin detect.Origin,
 
 // alike reports whether two policies look for the same things, so that one look serves both.
 func alike(a, b policy.Policy) bool {
-	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && slices.Equal(a.AllowHosts, b.AllowHosts) &&
+	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && a.PII.Names == b.PII.Names && slices.Equal(a.AllowHosts, b.AllowHosts) &&
 		slices.Equal(a.Languages, b.Languages) && reflect.DeepEqual(a.Boundaries, b.Boundaries)
 }
 
@@ -200,24 +208,26 @@ type observation struct {
 	score    float64 // probability that it is an attack
 	layers   map[string]float64
 	findings []detect.Finding
+	again    func(text string) observation // looks at another text in the same way
 }
 
-func (s *Service) observe(text string, origin detect.Origin, book *rulebook) observation {
-	o := s.attack(text, origin, book.policy)
+func (s *Service) observe(ctx context.Context, text string, origin detect.Origin, book *rulebook) observation {
+	o := s.asked(ctx, text, s.attack(ctx, text, origin, book.policy), book.policy)
+	o.again = func(text string) observation { return s.attack(ctx, text, origin, book.policy) }
 	o.findings = append(o.findings, s.private(text, book.policy)...)
 	o.findings = append(o.findings, book.limits(policy.OnInput).Find(text, 0)...)
 	return o
 }
 
 // attack asks the layers that the policy names.
-func (s *Service) attack(text string, origin detect.Origin, _ policy.Policy) observation {
-	found := s.injection.Judge(text, origin)
-	return observation{origin, found.Score, map[string]float64{policy.Rules: found.Score}, found.Findings}
+func (s *Service) attack(ctx context.Context, text string, origin detect.Origin, p policy.Policy) observation {
+	found := s.injection.JudgeBy(ctx, text, origin, p.Layers)
+	return observation{origin: origin, score: found.Score, layers: found.Layers, findings: found.Findings}
 }
 
 // private finds personal data and secrets.
 func (*Service) private(text string, p policy.Policy) []detect.Finding {
-	return pii.Options{Packs: p.PII.Packs}.Find(text)
+	return pii.Options{Packs: p.PII.Packs, Names: p.PII.Names}.Find(text)
 }
 
 // record keeps every decision that is not "allow" as an event, in one transaction with its count and its place in the history.

@@ -19,11 +19,8 @@ func (s *Service) Internal() http.Handler {
 type handler struct{ s *Service }
 
 func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse, error) {
-	results, err := h.s.Scan(ctx, r.GetTexts(), origin(r.GetOrigin()), r.GetCollections()...)
+	results, err := h.s.Judge(ctx, Job{Texts: r.GetTexts(), Origin: origin(r.GetOrigin()), Collections: r.GetCollections(), Conversation: r.GetConversation(), Sources: r.GetSources()})
 	if err != nil {
-		return nil, err
-	}
-	if err := h.s.read(ctx, r, results); err != nil {
 		return nil, err
 	}
 	out := &pb.ScanResponse{}
@@ -45,7 +42,7 @@ func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb
 }
 
 func (h handler) Anonymize(ctx context.Context, r *pb.AnonymizeRequest) (*pb.AnonymizeResponse, error) {
-	results, err := h.s.Anonymize(ctx, r.GetConversation(), r.GetTexts())
+	results, err := h.s.Pseudonymise(ctx, r.GetConversation(), r.GetTexts(), r.GetCollections())
 	if err != nil {
 		return nil, err
 	}

@@ -177,7 +177,7 @@ func explain(f detect.Finding) string {
 		return fmt.Sprintf("Rule %s: it reads like an instruction to the model.", f.Rule)
 	case "secret":
 		return fmt.Sprintf("It has the form of a secret (%s).", f.Rule)
-	case "pii", "contact":
+	case "pii", "contact", "indirect":
 		return fmt.Sprintf("It has the form of personal data (%s).", f.Rule)
 	case "links":
 		return fmt.Sprintf("Shown, it could carry data to another host (%s).", f.Rule)

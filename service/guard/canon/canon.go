@@ -51,6 +51,9 @@ func Fold(s string) string { return characters(s).Plain }
 
 // characters does what can be done to one character, and one word, at a time.
 func characters(s string) Text {
+	if t, ok := ascii(s); ok {
+		return t
+	}
 	b := &builder{at: make([]int32, 0, len(s)+1), out: make([]byte, 0, len(s))}
 	b.latin = mostlyLatin(s)
 	for i := 0; i < len(s); {
@@ -69,6 +72,42 @@ func characters(s string) Text {
 	b.flush()
 	b.at = append(b.at, int32(len(s))) //nolint:gosec // texts are at most some megabytes
 	return Text{string(b.out), b.at}
+}
+
+// ascii is characters for a text that is nothing but ASCII, without words that stand together with a capital each.
+func ascii(s string) (Text, bool) {
+	out := make([]byte, len(s))
+	at := make([]int32, len(s)+1)
+	n, humps := 0, 0
+	space, small := false, false
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c > ' ' && c < 0x7F:
+			space = false
+			if small && 'A' <= c && c <= 'Z' {
+				if humps++; humps >= fewestHumps-1 {
+					return Text{}, false
+				}
+			}
+			small = 'a' <= c && c <= 'z'
+			out[n] = lower[c]
+		case c == ' ' || '\t' <= c && c <= '\r':
+			if space {
+				continue
+			}
+			space, small, humps = true, false, 0
+			out[n] = ' '
+		case c >= utf8.RuneSelf:
+			return Text{}, false
+		default:
+			continue
+		}
+		at[n] = int32(i) //nolint:gosec // texts are at most some megabytes
+		n++
+	}
+	at[n] = int32(len(s)) //nolint:gosec // texts are at most some megabytes
+	return Text{string(out[:n]), at[:n+1]}, true
 }
 
 // mostlyLatin says whether the text has two ASCII letters for each character beyond ASCII.
@@ -295,16 +334,15 @@ func (b *builder) disguised() bool {
 	if len(b.folds) < 5 {
 		return false
 	}
-	var h hasher
-	k := 0
+	h, k := uint64(0), 0
 	for _, r := range string(b.out[b.word:]) {
 		c := byte(r)
 		if r >= utf8.RuneSelf {
 			c, k = b.folds[k]&^loose, k+1
 		}
-		h.add(c)
+		h = spell(h, c)
 	}
-	return lexicon().words.has(h.forward)
+	return lexicon().words.has(h)
 }
 
 // Kinds of ASCII characters.

@@ -79,24 +79,24 @@ func (r *repairer) put(start, end int, text string) int {
 // token looks at what stands between two spaces, and says where to go on.
 func (r *repairer) token(start int) int {
 	s := r.Plain
-	var h hasher
+	var h, sum uint64
 	var seen uint8
-	alone, run, longest := 0, 1, 1
+	run, longest := 1, 1
+	last := byte(0)
 	i := start
-	for ; i < len(s) && s[i] != ' '; i++ {
-		k := kind[s[i]]
-		seen |= k
-		if k&isAlpha != 0 {
-			alone++
-			if i-start < longestWord {
-				h.add(s[i])
-			}
+	for ; i < len(s); i++ {
+		c := s[i]
+		if c == ' ' {
+			break
 		}
-		if i > start && s[i] == s[i-1] {
+		seen |= kind[c]
+		h = spell(h, c)
+		sum += weights[c]
+		if c == last {
 			run++
 			longest = max(longest, run)
 		} else {
-			run = 1
+			run, last = 1, c
 		}
 	}
 	end := i
@@ -104,42 +104,42 @@ func (r *repairer) token(start int) int {
 	switch {
 	case n == 1 && seen&(isAlpha|isDigit|isLeet) != 0 || n == 2 && kind[s[start+1]]&isJoint != 0:
 		return r.spaced(start, end)
-	case alone == 0 && seen&isLeet == 0 || seen&isOther != 0 && seen&(isDigit|isLeet|isJoint) != 0 && n > longestRun:
+	case seen&(isAlpha|isLeet) == 0 || seen&isOther != 0 && seen&(isDigit|isLeet|isJoint) != 0 && n > longestRun:
 		return end
 	case seen == isAlpha && longest < 3:
-		return r.word(start, end, h)
+		return r.word(start, end, h, mixed(sum, s[start], last, n))
 	}
 	return r.odd(start, end, longest)
 }
 
 // word looks at a token of letters only: a word that was cut in pieces or misspelt, or several without spaces.
-func (r *repairer) word(start, end int, h hasher) int {
+func (r *repairer) word(start, end int, h, mixed uint64) int {
 	n := end - start
 	if n > longestWord {
 		r.several(start, end)
 		return end
 	}
-	id, known := r.lex.words.get(h.forward)
-	if n < 9 && !(known && r.lex.trigger(id)) {
+	id, known := r.lex.words.get(h)
+	if n < 9 && r.lex.prefixes.has(h) && !(known && r.lex.trigger(id)) {
 		if to := r.pieces(start, end, h); to > end {
 			return to
 		}
 	}
-	if !known && !r.misspelt(start, end, h) && n >= 12 {
+	if !known && !r.misspelt(start, end, h, mixed) && n >= 12 {
 		r.several(start, end)
 	}
 	return end
 }
 
 // misspelt puts a word that attacks are made of in the place of one that has one slip.
-func (r *repairer) misspelt(start, end int, h hasher) bool {
+func (r *repairer) misspelt(start, end int, h, mixed uint64) bool {
 	if end-start < shortestTypo-1 {
 		return false
 	}
-	id, ok := r.lex.short.get(h.forward)
+	id, ok := r.lex.short.get(h)
 	if !ok && end-start >= shortestTypo {
-		if id, ok = r.lex.mixed.get(h.mixed()); !ok {
-			id, ok = r.lex.near(r.Plain[start:end], h.forward)
+		if id, ok = r.lex.mixed.get(mixed); !ok {
+			id, ok = r.lex.near(r.Plain[start:end], h)
 		}
 	}
 	if ok {
@@ -149,26 +149,26 @@ func (r *repairer) misspelt(start, end int, h hasher) bool {
 }
 
 // pieces joins the pieces of a word: "ins truct ions".
-func (r *repairer) pieces(start, end int, h hasher) int {
+func (r *repairer) pieces(start, end int, h uint64) int {
 	s := r.Plain
-	at := end
+	n, at := end-start, end
 	for range mostPieces - 1 {
-		if at+1 >= len(s) || kind[s[at+1]]&isAlpha == 0 || h.n >= longestWord {
-			return end
-		}
-		at++
+		at++ // the space
 		first := at
-		for at < len(s) && kind[s[at]]&isAlpha != 0 && h.n < longestWord {
-			h.add(s[at])
-			at++
+		for at < len(s) && kind[s[at]]&isAlpha != 0 {
+			if at > first && !r.lex.prefixes.has(h) {
+				return end
+			}
+			h = spell(h, s[at])
+			at, n = at+1, n+1
 		}
-		if at < len(s) && kind[s[at]]&(isAlpha|isDigit) != 0 {
+		if at == first || n > longestWord || at < len(s) && kind[s[at]]&isDigit != 0 {
 			return end
 		}
-		if id, ok := r.lex.words.get(h.forward); ok && h.n >= shortestTypo && r.lex.trigger(id) && r.cut(start, end, first, at) {
+		if id, ok := r.lex.words.get(h); ok && n >= shortestTypo && r.lex.trigger(id) && r.cut(start, end, first, at) {
 			return r.put(start, at, r.lex.list[id])
 		}
-		if at < len(s) && s[at] != ' ' {
+		if at < len(s) && s[at] != ' ' || !r.lex.prefixes.has(h) {
 			return end
 		}
 	}
@@ -177,7 +177,7 @@ func (r *repairer) pieces(start, end int, h hasher) int {
 
 // cut says whether the pieces of a word make no sense by themselves.
 func (r *repairer) cut(start, end, last, to int) bool {
-	return !r.lex.words.has(hashOf(r.Plain[start:end]).forward) || !r.lex.words.has(hashOf(r.Plain[last:to]).forward)
+	return !r.lex.words.has(hashOf(r.Plain[start:end])) || !r.lex.words.has(hashOf(r.Plain[last:to]))
 }
 
 // several puts spaces between words that stand without: "ignoreallpreviousinstructions".
@@ -198,15 +198,15 @@ func (r *repairer) segment(s string) []string {
 		if i > 0 && best[i].words == 0 {
 			continue
 		}
-		var h hasher
+		var h uint64
 		for j := i; j < min(len(s), i+longestWord); j++ {
-			h.add(s[j])
-			id, ok := r.lex.words.get(h.forward)
+			h = spell(h, s[j])
+			id, ok := r.lex.words.get(h)
 			if !ok {
 				continue
 			}
 			next := step{best[i].words + 1, i, best[i].triggers}
-			if r.lex.trigger(id) && h.n >= 4 {
+			if r.lex.trigger(id) && j-i >= 3 {
 				next.triggers++
 			}
 			if b := best[j+1]; b.words == 0 || next.words < b.words {
@@ -278,7 +278,7 @@ func (r *repairer) spaced(start, end int) int {
 		if parts := r.segment(words[0]); parts != nil {
 			words, known = parts, true
 		} else {
-			known = r.lex.words.has(hashOf(words[0]).forward)
+			known = r.lex.words.has(hashOf(words[0]))
 		}
 	}
 	if !known && singles < fewestSpaced {
@@ -332,8 +332,8 @@ func (r *repairer) odd(start, end, longest int) int {
 			break
 		}
 		if k == isAlpha && longest < 3 {
-			if h := hashOf(w); len(w) <= longestWord && !r.lex.words.has(h.forward) {
-				r.misspelt(from, to, h)
+			if h := hashOf(w); len(w) <= longestWord && !r.lex.words.has(h) {
+				r.misspelt(from, to, h, mixedOf(w))
 			}
 			break
 		}
@@ -388,7 +388,7 @@ func (r *repairer) read(from, to int) {
 // long, and the word is not much shorter than it (which would be chance) unless letters are stretched.
 func (r *repairer) readable(w string, id int32) bool {
 	known := r.lex.list[id]
-	if r.lex.words.has(hashOf(w).forward) {
+	if r.lex.words.has(hashOf(w)) {
 		return false
 	}
 	letters, stretched, run := 0, false, 1
@@ -455,7 +455,7 @@ func (r *repairer) underlined(from, to int) bool {
 		if kindsOf(w) != isAlpha {
 			return false
 		}
-		id, ok := r.lex.words.get(hashOf(w).forward)
+		id, ok := r.lex.words.get(hashOf(w))
 		trigger = trigger || ok && r.lex.trigger(id)
 	}
 	if trigger {
@@ -487,12 +487,12 @@ func (r *repairer) joined(from, to int) bool {
 			r.put(from, to, strings.Join(parts, " "))
 			return true
 		}
-		if kindsOf(w) == isAlpha && (joints >= fewestSpaced-1 || r.lex.words.has(hashOf(w).forward)) {
+		if kindsOf(w) == isAlpha && (joints >= fewestSpaced-1 || r.lex.words.has(hashOf(w))) {
 			r.put(from, to, w)
 			return true
 		}
 	}
-	id, ok := r.lex.words.get(hashOf(w).forward)
+	id, ok := r.lex.words.get(hashOf(w))
 	if !ok {
 		if id, ok = r.lex.skeleton.get(skeleton(w)); !ok || len(r.lex.list[id]) != len(w) {
 			return false

@@ -66,7 +66,7 @@ func hyphens(s string) (edits []edit) {
 		for to < len(s) && to-i < longestWord && kind[s[to]]&isAlpha != 0 {
 			to++
 		}
-		if from < i && to > i+2 && lex.words.has(hashOf(s[from:i]+s[i+2:to]).forward) {
+		if from < i && to > i+2 && lex.words.has(hashOf(s[from:i]+s[i+2:to])) {
 			edits = append(edits, edit{start: i, end: i + 2})
 		}
 	}
@@ -88,7 +88,7 @@ func underlines(s string) (edits []edit) {
 			trigger := false
 			for at, word := start, ""; at <= end; at += len(word) + 1 {
 				word, _, _ = strings.Cut(s[at:end], "_")
-				id, ok := lex.words.get(hashOf(strings.Trim(word, `.,:;!?"'()`)).forward)
+				id, ok := lex.words.get(hashOf(strings.Trim(word, `.,:;!?"'()`)))
 				trigger = trigger || ok && lex.trigger(id)
 				if at > start {
 					edits = append(edits, edit{at - 1, at, " "})

@@ -36,12 +36,19 @@ type vocabulary struct {
 	stems map[string]int32 // beginnings of words: their number
 	known bloom            // hashes of words
 	stem  bloom            // hashes of beginnings
-	first [][]term         // for each number: what begins with it
-	lead  map[string]bool
+	first [][]begin        // for each number: the sets of which an entry begins with it
+	terms [][]term         // the entries of each set
+	lead  []bool           // for each number: a clause may begin after it
 }
 
-// term is one entry of a word list: its first word is where it is filed.
+// term is one entry of a word list, by the numbers of its words.
 type term struct {
+	first int32
+	rest  []int32
+}
+
+// begin is a set that may be met where a word is: at once, or if the others of an entry are there, too.
+type begin struct {
 	set  int32
 	rest []int32
 }
@@ -64,10 +71,7 @@ func hash(s string) (h uint64) {
 }
 
 func newVocabulary(lists map[string][]string) vocabulary {
-	v := vocabulary{lists: lists, sets: map[string]int32{}, exact: map[string]int32{}, stems: map[string]int32{}, lead: map[string]bool{}}
-	for _, w := range strings.Fields(leads) {
-		v.lead[canon.Fold(w)] = true
-	}
+	v := vocabulary{lists: lists, sets: map[string]int32{}, exact: map[string]int32{}, stems: map[string]int32{}}
 	return v
 }
 
@@ -163,6 +167,7 @@ func (v *vocabulary) set(text string) (int32, error) {
 	}
 	n := int32(len(v.sets)) //nolint:gosec // some thousand
 	v.sets[text] = n
+	v.terms = append(v.terms, nil)
 	for _, e := range entries {
 		words := entryWords(canon.Fold(e))
 		if len(words) == 0 {
@@ -174,7 +179,8 @@ func (v *vocabulary) set(text string) (int32, error) {
 				return 0, err
 			}
 		}
-		v.first[ids[0]] = append(v.first[ids[0]], term{n, ids[1:]})
+		v.first[ids[0]] = append(v.first[ids[0]], begin{n, ids[1:]})
+		v.terms[n] = append(v.terms[n], term{ids[0], ids[1:]})
 	}
 	return n, nil
 }
@@ -238,11 +244,24 @@ func (v *vocabulary) word(w string) (int32, error) {
 }
 
 // freeze makes the quick tests.
-func (v *vocabulary) freeze() {
+func (v *vocabulary) freeze() error {
+	lead := map[int32]bool{}
+	for _, w := range strings.Fields(leads) {
+		n, err := v.word(canon.Fold(w))
+		if err != nil {
+			return err
+		}
+		lead[n] = true
+	}
 	for w := range v.exact {
 		v.known.put(hash(w))
 	}
 	for w := range v.stems {
 		v.stem.put(hash(w))
 	}
+	v.lead = make([]bool, len(v.first))
+	for n := range lead {
+		v.lead[n] = true
+	}
+	return nil
 }

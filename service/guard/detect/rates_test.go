@@ -75,8 +75,8 @@ func TestRates(t *testing.T) {
 			for _, x := range found {
 				by[x.Rule]++
 			}
-			if *show == source && (row.Label == 1) == (score < .7) && (row.Label == 1 || len(found) > 0) {
-				t.Logf("%.2f %q", score, cut(row.Text, 300))
+			if *show == source && (row.Label == 1 && score < .7 || row.Label == 0 && len(found) > 0) {
+				t.Logf("%.2f %q", score, cut(row.Text, 260))
 				for _, x := range found {
 					t.Logf("      %s %q", x.Rule, cut(row.Text[x.Start:x.End], 120))
 				}

@@ -146,7 +146,9 @@ func Compile(files ...[]byte) (*Rules, error) {
 			return nil, fmt.Errorf("rule %q: %w", r.ID, err)
 		}
 	}
-	rs.vocab.freeze()
+	if err := rs.vocab.freeze(); err != nil {
+		return nil, err
+	}
 	rs.scratch.New = func() any { return rs.vocab.scratch() }
 	return rs, nil
 }
@@ -213,7 +215,7 @@ const (
 func (rs *Rules) scan(t canon.Text, origin Origin) (out []Finding) {
 	s := rs.scratch.Get().(*scratch) //nolint:forcetypeassert,revive // nothing else is put there
 	defer rs.scratch.Put(s)
-	s.read(&rs.vocab, t.Plain)
+	s.read(t.Plain)
 	for i := range rs.rules {
 		r := &rs.rules[i]
 		if !slices.Contains(r.Origins, origin) {

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -18,39 +19,96 @@ type found struct{ start, end int32 }
 // scratch is what one scan needs, used again for the next.
 type scratch struct {
 	v      *vocabulary
+	scan   uint32 // counts scans: what carries another number is of an earlier one
 	tokens []token
 	terms  []int32   // numbers of words, token after token
 	offset []int32   // where those of a token begin; one more than tokens
-	hits   [][]found // by set
-	dirty  []int32   // sets that have hits
+	places [][]int32 // by number of a word: the tokens that are it
+	placed []uint32  // the scan that places are of
+	begun  []uint32  // by set: the scan that met all words of an entry
+	later  []begin   // sets that are met if other words are there, too
+	hits   [][]found // by set, in order
+	known  []uint32  // the scan that hits are of
 	reach  [2][]found
 	excuse [2][]found
 }
 
-func (v *vocabulary) scratch() *scratch { return &scratch{hits: make([][]found, len(v.sets))} }
+func (v *vocabulary) scratch() *scratch {
+	words, sets := len(v.first), len(v.terms)
+	return &scratch{
+		v: v, places: make([][]int32, words), placed: make([]uint32, words),
+		begun: make([]uint32, sets), hits: make([][]found, sets), known: make([]uint32, sets),
+	}
+}
 
 // read looks up every word of a text.
-func (s *scratch) read(v *vocabulary, text string) {
-	s.v = v
-	for _, n := range s.dirty {
-		s.hits[n] = s.hits[n][:0]
+func (s *scratch) read(text string) {
+	if s.scan++; s.scan == 0 { // after four thousand million scans
+		clear(s.placed)
+		clear(s.begun)
+		clear(s.known)
+		s.scan = 1
 	}
-	s.dirty = s.dirty[:0]
 	s.tokens, s.terms, s.offset = s.tokens[:0], s.terms[:0], s.offset[:0]
 	s.tokenize(text)
 	s.offset = append(s.offset, int32(len(s.terms))) //nolint:gosec // texts are at most some megabytes
 	for i := range s.tokens {
 		for _, n := range s.terms[s.offset[i]:s.offset[i+1]] {
-			for _, t := range v.first[n] {
-				if end, ok := s.follows(i, t.rest); ok {
-					if len(s.hits[t.set]) == 0 {
-						s.dirty = append(s.dirty, t.set)
+			if s.placed[n] != s.scan {
+				s.placed[n] = s.scan
+				s.places[n] = s.places[n][:0]
+				for _, b := range s.v.first[n] {
+					if len(b.rest) == 0 {
+						s.begun[b.set] = s.scan
+					} else if s.begun[b.set] != s.scan {
+						s.later = append(s.later, b)
 					}
-					s.hits[t.set] = append(s.hits[t.set], found{int32(i), int32(end)}) //nolint:gosec // as above
 				}
+			}
+			s.places[n] = append(s.places[n], int32(i)) //nolint:gosec // as above
+		}
+	}
+	for _, b := range s.later {
+		if s.begun[b.set] != s.scan && s.all(b.rest) {
+			s.begun[b.set] = s.scan
+		}
+	}
+	s.later = s.later[:0]
+}
+
+// all says whether all of some words stand somewhere in the text.
+func (s *scratch) all(words []int32) bool {
+	for _, n := range words {
+		if s.placed[n] != s.scan {
+			return false
+		}
+	}
+	return true
+}
+
+// of gives every place where an entry of a set stands.
+func (s *scratch) of(set int32) []found {
+	if s.known[set] == s.scan {
+		return s.hits[set]
+	}
+	hits := s.hits[set][:0]
+	sources := 0
+	for _, t := range s.v.terms[set] {
+		if s.placed[t.first] != s.scan || !s.all(t.rest) {
+			continue
+		}
+		sources++
+		for _, i := range s.places[t.first] {
+			if end, ok := s.follows(int(i), t.rest); ok {
+				hits = append(hits, found{i, int32(end)}) //nolint:gosec // texts are at most some megabytes
 			}
 		}
 	}
+	if sources > 1 {
+		slices.SortFunc(hits, func(a, b found) int { return int(a.start - b.start) })
+	}
+	s.hits[set], s.known[set] = hits, s.scan
+	return hits
 }
 
 // follows says whether words follow a token in its sentence.
@@ -149,14 +207,14 @@ func (s *scratch) tokenize(text string) {
 		} else {
 			i, h = s.word(text, start)
 		}
-		w := text[start:i]
+		s.tokens = append(s.tokens, token{int32(start), int32(i), sentence, clause}) //nolint:gosec // as above
+		clause = false
 		if s.v.known.has(h) {
-			if id, ok := s.v.exact[w]; ok {
+			if id, ok := s.v.exact[text[start:i]]; ok {
 				s.terms = append(s.terms, id)
+				clause = s.v.lead[id]
 			}
 		}
-		s.tokens = append(s.tokens, token{int32(start), int32(i), sentence, clause}) //nolint:gosec // as above
-		clause = s.v.lead[w]
 	}
 }
 
@@ -227,13 +285,18 @@ func entryWords(text string) (out []string) {
 
 // match gives every place where a phrase stands. What it returns holds until the next call.
 func (s *scratch) match(p *phrase) []found {
-	for _, q := range p.parts {
-		if len(s.hits[q.set]) == 0 {
+	for i := range p.parts {
+		if s.begun[p.parts[i].set] != s.scan {
+			return nil
+		}
+	}
+	for i := range p.parts {
+		if len(s.of(p.parts[i].set)) == 0 {
 			return nil
 		}
 	}
 	now := s.reach[0][:0]
-	for _, h := range s.hits[p.parts[0].set] {
+	for _, h := range s.of(p.parts[0].set) {
 		if !p.clause || s.tokens[h.start].clause {
 			now = append(now, h)
 		}
@@ -242,7 +305,7 @@ func (s *scratch) match(p *phrase) []found {
 	for _, q := range p.parts[1:] {
 		next = next[:0]
 		k := 0
-		for _, h := range s.hits[q.set] {
+		for _, h := range s.of(q.set) {
 			for k < len(now) && now[k].end < h.start {
 				k++
 			}

@@ -47,7 +47,7 @@ var conditioned = regexp.MustCompile(`(?i)\b(?:where|using|join|limit|returning)
 
 // Code finds commands and SQL that destroy or break in, and names the language. Only what ends behind from is reported; final
 // says that the text ends here.
-func Code(s string, from int, final bool) []detect.Finding { //nolint:revive // a fact about the text
+func Code(s string, from int, final bool) []detect.Finding {
 	start := max(0, from-codeContext)
 	text := s[start:]
 	lower := strings.ToLower(text)

@@ -157,7 +157,7 @@ func isImage(before string) bool {
 }
 
 // addressEnd is where an address ends.
-func addressEnd(s string, use int, bracketed bool) int { //nolint:revive // a fact about the address
+func addressEnd(s string, use int, bracketed bool) int {
 	stops := " \t\n\r<>\"'`"
 	switch {
 	case use == plainUse:
@@ -312,7 +312,7 @@ func lookAlike(host string) bool {
 		}
 		host = u
 	}
-	for _, label := range strings.Split(host, ".") {
+	for label := range strings.SplitSeq(host, ".") {
 		foreign := strings.ContainsFunc(label, func(r rune) bool { return r > unicode.MaxASCII && unicode.IsLetter(r) && !unicode.Is(unicode.Latin, r) })
 		if !foreign {
 			continue

@@ -171,7 +171,7 @@ func channelOf(e llm.Event) (channel, string) {
 }
 
 // check asks the guard about a text and keeps what it holds back.
-func (c *checker) check(ctx context.Context, text string, final bool) (string, error) {
+func (c *checker) check(ctx context.Context, text string, final bool) (string, error) { //nolint:revive // a fact about the text
 	inner, cancel := context.WithTimeout(ctx, c.s.cfg.GuardTimeout)
 	defer cancel()
 	req := &guardv1.CheckOutputRequest{

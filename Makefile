@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search bench-guard redteam redteam-garak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -76,6 +76,15 @@ bench-shapes: build ## the same load on one process, two replicas and nine servi
 bench-search: build ## search beside others: nDCG@10 of words, meaning and both, BM25 at 100,000 passages (DATA=DIR in BEIR's layout), then bench-vector
 	@test/bench/search/run $(DATA)
 	@$(MAKE) --no-print-directory bench-vector
+
+bench-guard: ## the guard beside guardlayer, agentbastion and prompt-armor on the texts of DATA=DIR (ROWS=3000 at most; 0: all), then its time
+	@test/bench/guard/run "$(DATA)" $(ROWS)
+
+redteam: build ## probes of `aran redteam` through the whole platform, before a model that falls for everything; then against that model alone
+	@test/redteam/run
+
+redteam-garak: build ## garak (from PyPI, without torch) against the OpenAI endpoint, and against the model behind it alone
+	@test/redteam/garak
 
 bench-ingest: build ## documents a second, end to end, and without models
 	@go run -tags $(TAGS) ./test/bench/ingest

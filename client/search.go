@@ -57,6 +57,11 @@ func (c *Client) CreateCollection(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodPost, "/api/v1/collections", map[string]any{"name": name}, nil)
 }
 
+// DeleteCollection deletes a collection and everything in it.
+func (c *Client) DeleteCollection(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, collectionPath(name), nil, nil)
+}
+
 // DocumentState says how far the work on a document is: queued, indexed, quarantined or failed.
 type DocumentState struct {
 	ID     string `json:"id"`

@@ -39,6 +39,8 @@ func commands() []command {
 		{"key", "create|list|rotate|revoke", "API keys of a running platform", key},
 		{"model", "list|show|pull|verify|use|rollback|sign|key", "models of this machine: versions, signatures, what is served", model},
 		{"eval", "search DIR|guard DIR|embed [DIR]", "how good a part is, on data of yours", eval},
+		{"policy", "check [--config FILE] FILE|-", "what a policy of the guard makes of the operator's", policies},
+		{"redteam", "[--offline|--target URL --model NAME] [--mutate NAMES]", "attack a model, or the platform, and report what worked", attack},
 		{"audit", "verify|export|proof", "check the log of decisions, also offline", audit},
 		{"secrets", "make|check|put", "passwords, keyrings and certificates of services in different processes", confidences},
 		{"config", "check|print|docs", "settings", settings},

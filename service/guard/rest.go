@@ -107,8 +107,8 @@ func (s *Service) routes() *rpc.Public {
 	})
 	s.policyRoutes(p)
 	s.feedbackRoutes(p)
-	s.anonymizeRoutes(p)
 	rpc.Register(p, huma.Operation{OperationID: "checkTool", Method: http.MethodPost, Path: "/api/v1/guard/tools", Summary: "Say whether a model may use a tool now, after what its conversation has read", MaxBodyBytes: maxScanBody}, rpc.Access{Scope: auth.ScopeGuard}, s.postTool)
+	s.anonymizeRoutes(p)
 	return p
 }
 

@@ -31,7 +31,10 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 }
 
 func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
-	c, err := h.s.CheckOutput(ctx, r.GetText(), r.GetCanaries(), r.GetFinal(), r.GetCollections()...)
+	c, err := h.s.CheckOutput(ctx, Answer{
+		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(),
+		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(), Part: partOf(r.GetPart()),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +59,18 @@ func (h handler) Restore(ctx context.Context, r *pb.RestoreRequest) (*pb.Restore
 		return nil, err
 	}
 	return &pb.RestoreResponse{Release: release, Hold: hold}, nil
+}
+
+// partOf: what is not said is text.
+func partOf(p pb.AnswerPart) Part {
+	switch p {
+	case pb.AnswerPart_ANSWER_PART_REASONING:
+		return Reasoning
+	case pb.AnswerPart_ANSWER_PART_CALL:
+		return Call
+	default:
+		return Text
+	}
 }
 
 // origin: what is not said is a user's.

@@ -36,13 +36,12 @@ type ToolResult struct {
 	Policy   string
 }
 
-// toolsOf is what a policy document says about tools. Where it says nothing of its own about what comes after untrusted text, tools
-// that only read go on, and the rest is asked about.
+// toolsOf is what a policy document says about tools. Where it says nothing about what comes after untrusted text, tools that only
+// read go on, and the rest is refused.
 func toolsOf(p policy.Policy) taint.Policies {
 	out := taint.FromLists(taint.Lists(p.Tools.Always), taint.Lists(p.Tools.AfterUntrusted))
-	if reflect.DeepEqual(p.Tools.AfterUntrusted, policy.Default().Tools.AfterUntrusted) {
+	if reflect.ValueOf(p.Tools.AfterUntrusted).IsZero() {
 		out[1] = taint.Default()
-		out[1].Rules = append(out[1].Rules, taint.Rule{Tools: []string{"*"}, UpTo: taint.Document, Beyond: taint.Ask})
 	}
 	return out
 }
@@ -72,7 +71,7 @@ func (s *Service) read(ctx context.Context, job Job, book *rulebook, results []R
 // CheckTool says whether a model may use a tool now, after what its conversation has read. A refusal is recorded before it returns.
 func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error) {
 	id := auth.From(ctx)
-	book, err := s.policies.book(ctx, id.Tenant, c.Collections)
+	book, err := s.rulebook(ctx, Job{Collections: c.Collections})
 	if err != nil {
 		return ToolResult{}, err
 	}
@@ -86,12 +85,12 @@ func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error)
 	for _, r := range d.Reasons {
 		out.add(r.Outcome, detect.Finding{Kind: r.Kind, Rule: r.Rule, Score: 1, Why: r.Why})
 	}
-	s.judgeArguments(&out, c.Arguments, book.policy)
+	s.judgeArguments(ctx, &out, c.Arguments, book)
 	return out, s.recordTool(ctx, c, state, out)
 }
 
 // judgeArguments looks at what a call would carry: orders for whoever reads it next, and secrets.
-func (s *Service) judgeArguments(out *ToolResult, arguments string, p policy.Policy) {
+func (s *Service) judgeArguments(ctx context.Context, out *ToolResult, arguments string, book *rulebook) {
 	tainted := out.Level >= taint.Untrusted
 	weight := func(beyond taint.Outcome) taint.Outcome {
 		if tainted {
@@ -99,12 +98,12 @@ func (s *Service) judgeArguments(out *ToolResult, arguments string, p policy.Pol
 		}
 		return taint.Flag
 	}
-	if seen := s.attack(arguments, detect.Tool, p); seen.score >= thresholdOf(p, detect.Tool).Block {
-		for _, f := range seen.findings {
+	if o := s.attack(ctx, arguments, detect.Tool, book.policy); o.score >= book.policy.Thresholds.Tool.Block {
+		for _, f := range o.findings {
 			out.add(weight(taint.Ask), f)
 		}
 	}
-	for _, f := range s.private(arguments, p) {
+	for _, f := range s.private(arguments, book.policy) {
 		if f.Kind == "secret" {
 			out.add(weight(taint.Deny), f)
 		}

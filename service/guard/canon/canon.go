@@ -34,6 +34,8 @@ func (t Text) Span(start, end int) (int, int) {
 const (
 	tagFirst, tagLast = 0xE0020, 0xE007E // invisible copies of ASCII
 	mostMarks         = 4                // combining marks that one letter may carry in scripts that need them
+	fewestHumps       = 4                // words that stand together with a capital each
+	meanHump          = 4                // letters of each of them, on average
 )
 
 // Plain brings a text to its plain form: compatibility forms resolved (NFKC), lower case, letters of other scripts that stand
@@ -41,7 +43,7 @@ const (
 // and floods of combining marks dropped, tag characters read as what they hide, white space single, and words put together
 // again that were spaced out, written in digits, stretched or misspelt, if they are words that attacks are made of.
 // It takes linear time.
-func Plain(s string) Text { return repair(characters(s)) }
+func Plain(s string) Text { return repair(whole(characters(s))) }
 
 // Fold does to single characters what Plain does, and leaves words as they are spelt: for words that are held against a plain
 // form.
@@ -49,6 +51,9 @@ func Fold(s string) string { return characters(s).Plain }
 
 // characters does what can be done to one character, and one word, at a time.
 func characters(s string) Text {
+	if t, ok := ascii(s); ok {
+		return t
+	}
 	b := &builder{at: make([]int32, 0, len(s)+1), out: make([]byte, 0, len(s))}
 	b.latin = mostlyLatin(s)
 	for i := 0; i < len(s); {
@@ -67,6 +72,42 @@ func characters(s string) Text {
 	b.flush()
 	b.at = append(b.at, int32(len(s))) //nolint:gosec // texts are at most some megabytes
 	return Text{string(b.out), b.at}
+}
+
+// ascii is characters for a text that is nothing but ASCII, without words that stand together with a capital each.
+func ascii(s string) (Text, bool) {
+	out := make([]byte, len(s))
+	at := make([]int32, len(s)+1)
+	n, humps := 0, 0
+	space, small := false, false
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c > ' ' && c < 0x7F:
+			space = false
+			if small && 'A' <= c && c <= 'Z' {
+				if humps++; humps >= fewestHumps-1 {
+					return Text{}, false
+				}
+			}
+			small = 'a' <= c && c <= 'z'
+			out[n] = lower[c]
+		case c == ' ' || '\t' <= c && c <= '\r':
+			if space {
+				continue
+			}
+			space, small, humps = true, false, 0
+			out[n] = ' '
+		case c >= utf8.RuneSelf:
+			return Text{}, false
+		default:
+			continue
+		}
+		at[n] = int32(i) //nolint:gosec // texts are at most some megabytes
+		n++
+	}
+	at[n] = int32(len(s)) //nolint:gosec // texts are at most some megabytes
+	return Text{string(out[:n]), at[:n+1]}, true
 }
 
 // mostlyLatin says whether the text has two ASCII letters for each character beyond ASCII.
@@ -96,6 +137,8 @@ type builder struct {
 	far      int    // those of them that do so only from afar
 	others   int    // letters that look like none
 	honest   bool   // the word before is honestly of another script
+	humps    []int  // where in out a capital follows a small letter, in the last word
+	small    bool   // the last letter is a small one
 	marks    int    // combining marks in a row
 }
 
@@ -103,6 +146,11 @@ func (b *builder) ascii(c byte, from int) {
 	switch k := kind[c]; {
 	case k&isAlpha != 0:
 		b.letters++
+		if small := c >= 'a'; small || !b.small {
+			b.small = small
+		} else {
+			b.humps, b.small = append(b.humps, len(b.out)), false
+		}
 		b.out = append(b.out, lower[c])
 	case k&isDigit != 0:
 		b.out = append(b.out, c)
@@ -241,12 +289,34 @@ func (b *builder) flush() {
 		}
 		b.out, b.at = out, at
 	}
+	if len(b.humps) >= fewestHumps-1 && b.foldable+b.others == 0 {
+		b.cut()
+	}
+	b.humps, b.small = b.humps[:0], false
 	if b.word < len(b.out) && b.letters+b.foldable+b.others > 0 {
 		b.honest = b.letters == 0 && b.others+b.far > 0
 	}
 	b.folds = b.folds[:0]
 	b.letters, b.foldable, b.far, b.others, b.marks = 0, 0, 0, 0, 0
 	b.word = len(b.out)
+}
+
+// cut puts spaces between words that stand together with a capital each: "IgnoreAllPreviousInstructions". Words of which every
+// other letter is a capital stay.
+func (b *builder) cut() {
+	if (len(b.out) - b.word) < meanHump*(len(b.humps)+1) {
+		return
+	}
+	n := len(b.humps)
+	b.out, b.at = append(b.out, make([]byte, n)...), append(b.at, make([]int32, n)...)
+	to, from := len(b.out), len(b.out)-n
+	for i := n - 1; i >= 0; i-- {
+		size := from - b.humps[i]
+		copy(b.out[to-size:to], b.out[from-size:from])
+		copy(b.at[to-size:to], b.at[from-size:from])
+		to, from = to-size-1, from-size
+		b.out[to], b.at[to] = ' ', b.at[to+1]
+	}
 }
 
 // disguised says whether the last word is a Latin one in other letters: it mixes scripts and nearly all of it can be read as
@@ -264,16 +334,15 @@ func (b *builder) disguised() bool {
 	if len(b.folds) < 5 {
 		return false
 	}
-	var h hasher
-	k := 0
+	h, k := uint64(0), 0
 	for _, r := range string(b.out[b.word:]) {
 		c := byte(r)
 		if r >= utf8.RuneSelf {
 			c, k = b.folds[k]&^loose, k+1
 		}
-		h.add(c)
+		h = spell(h, c)
 	}
-	return lexicon().words.has(h.forward)
+	return lexicon().words.has(h)
 }
 
 // Kinds of ASCII characters.

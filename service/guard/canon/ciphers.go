@@ -64,27 +64,40 @@ func ciphers(s string, budget int) (out []code) {
 			i++
 			continue
 		}
-		var h hasher
 		start := i
-		for i < len(s) && kind[s[i]]&isAlpha != 0 {
-			if h.n <= longestWord {
-				h.add(lower[s[i]])
+		first := lower[s[i]]
+		last := first
+		forward, backward, power := spell(0, first), spell(0, first), uint64(prime)
+		var step, negated uint64
+		for i++; i < len(s) && kind[s[i]]&isAlpha != 0; i++ {
+			c := lower[s[i]]
+			d := c - last + turns
+			if d >= turns {
+				d -= turns
 			}
-			i++
+			last = c
+			step = spell(step, d)
+			if d > 0 {
+				d = turns - d
+			}
+			negated = spell(negated, d)
+			forward = spell(forward, c)
+			backward += (uint64(c) + 1) * power
+			power *= prime
 		}
 		words++
-		if h.n < shortestCipher || h.n > longestWord {
+		if i-start < shortestCipher || i-start > longestWord {
 			continue
 		}
-		if id, ok := l.steps.get(h.steps); ok {
-			if k := (turns + int(h.first) - int(l.list[id][0])) % turns; k > 0 && !l.words.has(h.forward) {
+		if id, ok := l.steps.get(step); ok {
+			if k := (turns + int(first) - int(l.list[id][0])) % turns; k > 0 && !l.words.has(forward) {
 				hit(k, start, i)
 			}
 		}
-		if id, ok := l.steps.get(h.negated); ok && int(h.first)+int(l.list[id][0]) == 'a'+'z' {
+		if id, ok := l.steps.get(negated); ok && int(first)+int(l.list[id][0]) == 'a'+'z' {
 			hit(atbash, start, i)
 		}
-		if l.words.has(h.backward) && !l.words.has(h.forward) {
+		if l.words.has(backward) && !l.words.has(forward) {
 			hit(backwards, start, i)
 		}
 	}

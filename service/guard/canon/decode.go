@@ -132,7 +132,9 @@ func take(s string) (c census) {
 			case '+':
 				c.plus++
 			case '.', '-', '_':
-				c.morse++
+				if i > 0 && (s[i-1] == ' ' || s[i-1] == '.' || s[i-1] == '-' || s[i-1] == '_' || s[i-1] == '/') {
+					c.morse++
+				}
 			}
 		}
 	}
@@ -146,12 +148,12 @@ func codes(s string, budget int) (out []code) {
 		out = append(out, escapes(s)...)
 	}
 	if c.longest >= shortestCode || c.digits > 0 && c.letters >= shortestCode {
-		out = append(out, packed(s)...)
+		out = append(out, packed(s, c.longest)...)
 	}
 	if c.digits >= fewestCodes {
 		out = append(out, numbers(s)...)
 	}
-	if c.morse+c.beyond >= fewestCodes {
+	if c.morse >= fewestCodes-2 || c.beyond >= fewestCodes {
 		out = append(out, morse(s)...)
 	}
 	if c.beyond > 0 {
@@ -188,20 +190,18 @@ func readable(b []byte) bool {
 // meaning counts the known words of a text, and how many words it has.
 func meaning(s string) (known, all int) {
 	l := lexicon()
-	var h hasher
+	h, n := uint64(0), 0
 	for i := 0; i <= len(s); i++ {
 		if i < len(s) && kind[s[i]]&isAlpha != 0 {
-			if h.n < longestWord {
-				h.add(lower[s[i]])
-			}
+			h, n = spell(h, lower[s[i]]), n+1
 			continue
 		}
-		if h.n > 0 {
+		if n > 0 {
 			all++
-			if h.n > 1 && l.words.has(h.forward) {
+			if n > 1 && l.words.has(h) {
 				known++
 			}
-			h = hasher{}
+			h, n = 0, 0
 		}
 	}
 	return known, all

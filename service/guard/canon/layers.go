@@ -26,7 +26,7 @@ func Layers(s string) []Layer {
 			if at := h.at[p]; at >= last {
 				last = at
 			} else if at < last && i > 0 { // read backwards: all of it is one stretch
-				t.At = whole(h, len(t.At))
+				t.At = stretch(h, len(t.At))
 				break
 			}
 			t.At[i] = last
@@ -36,8 +36,8 @@ func Layers(s string) []Layer {
 	return out
 }
 
-// whole leads every stretch to all of where a text was hidden.
-func whole(h Hidden, n int) []int32 {
+// stretch leads every stretch to all of where a text was hidden.
+func stretch(h Hidden, n int) []int32 {
 	at := make([]int32, n)
 	for i := range at {
 		at[i] = int32(h.Start) //nolint:gosec // texts are at most some megabytes

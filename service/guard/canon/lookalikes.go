@@ -3,6 +3,7 @@ package canon
 import (
 	_ "embed"
 	"strings"
+	"unicode/utf8"
 )
 
 //go:embed lookalikes.txt
@@ -70,6 +71,11 @@ var (
 		m := map[rune]byte{
 			'’': '\'', '‘': '\'', '‛': '\'', 'ʼ': '\'', '´': '\'', '＇': '\'', '“': '"', '”': '"', '„': '"', '«': '"', '»': '"',
 			'–': '-', '—': '-', '‐': '-', '‑': '-', '‒': '-', '−': '-', '⁄': '/', '∕': '/', '∗': '*', '‹': '<', '›': '>', '❘': '|',
+		}
+		for i, r := range []rune("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡxʏᴢ") { // small capitals
+			if r >= utf8.RuneSelf {
+				m[r] = byte('a' + i)
+			}
 		}
 		for i := range rune(26) {
 			c := byte('a' + i)

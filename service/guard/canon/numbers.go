@@ -13,7 +13,7 @@ func numbers(s string) (out []code) {
 	var row []number
 	flush := func() {
 		if len(row) > 0 {
-			if c, ok := spell(row); ok {
+			if c, ok := lettersOf(row); ok {
 				out = append(out, c)
 			}
 		}
@@ -60,8 +60,8 @@ func between(gap string) bool {
 	return len(gap) <= 4 && strings.Trim(gap, " ,;:-|/\\x0\r\n\t.[]&#") == ""
 }
 
-// spell reads a row of numbers.
-func spell(row []number) (code, bool) {
+// lettersOf reads a row of numbers.
+func lettersOf(row []number) (code, bool) {
 	binary, octal, decimal, hex, places := true, true, true, true, true
 	total := 0
 	for _, n := range row {

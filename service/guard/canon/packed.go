@@ -10,11 +10,12 @@ import (
 const (
 	shortestCode = 12 // characters of base64 and the like
 	fewestCodes  = 8  // numbers, or signs of Morse, in a row
+	shortestA85  = 15 // of Ascii85 without a frame
 	shortestLine = 4  // characters of base64 before a line break or space
 )
 
 // packed finds runs in base64, base32, hexadecimal digits and Ascii85.
-func packed(s string) (out []code) {
+func packed(s string, longest int) (out []code) {
 	tried := 0  // up to here pieces were read as one
 	frame := -1 // where the next frame of Ascii85 ends
 	for i := 0; i < len(s); {
@@ -31,7 +32,7 @@ func packed(s string) (out []code) {
 				}
 			}
 			if frame < len(s) {
-				if c, ok := ascii(s, i+2, frame); ok {
+				if c, ok := fromAscii85(s, i+2, frame); ok {
 					out = append(out, c)
 				}
 				i = frame + 2
@@ -44,7 +45,7 @@ func packed(s string) (out []code) {
 		}
 		word := wordOf(s, i)
 		end := word
-		if i >= tried && strings.ToLower(s[i:min(word, i+longestWord)]) != s[i:min(word, i+longestWord)] {
+		if i >= tried && strange(s[i:word]) {
 			end = runOf(s, i)
 			tried = end
 		}
@@ -63,7 +64,7 @@ func packed(s string) (out []code) {
 			i = word
 		}
 	}
-	for i := 0; i < len(s); { // Ascii85 without a frame: whole words of it
+	for i := 0; i < len(s) && longest >= shortestA85; { // Ascii85 without a frame: whole words of it
 		for i < len(s) && s[i] <= ' ' {
 			i++
 		}
@@ -75,8 +76,8 @@ func packed(s string) (out []code) {
 			}
 			end++
 		}
-		if n := end - i; n >= 15 && n <= decodeBytes && signs*12 >= n && (end == len(s) || s[end] <= ' ') {
-			if c, ok := ascii(s, i, end); ok && english(c.text) {
+		if n := end - i; n >= shortestA85 && n <= decodeBytes && signs*12 >= n && (end == len(s) || s[end] <= ' ') {
+			if c, ok := fromAscii85(s, i, end); ok && english(c.text) {
 				out = append(out, c)
 			}
 		}
@@ -86,6 +87,16 @@ func packed(s string) (out []code) {
 		i = end
 	}
 	return out
+}
+
+// strange says whether capitals or digits stand inside of a word.
+func strange(w string) bool {
+	for i := 1; i < min(len(w), longestWord); i++ {
+		if 'A' <= w[i] && w[i] <= 'Z' || kind[w[i]] == isDigit {
+			return true
+		}
+	}
+	return false
 }
 
 func base64Char(c byte) bool {
@@ -228,7 +239,7 @@ func spread(at []int32, in, out, n int) []int32 {
 	return to
 }
 
-func ascii(s string, start, end int) (code, bool) {
+func fromAscii85(s string, start, end int) (code, bool) {
 	b := make([]byte, 4*(end-start)+4)
 	n, _, err := ascii85.Decode(b, []byte(s[start:end]), true)
 	if err != nil || n < 8 || !readable(b[:n]) {

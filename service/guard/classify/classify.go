@@ -24,7 +24,7 @@ type Model struct {
 	concept *concepts
 }
 
-//go:embed model.bin
+//go:embed model.aran
 var builtin []byte
 
 // Builtin is the model inside the program.
@@ -39,7 +39,6 @@ func (m *Model) About() About { return m.about }
 // Result is what the classifier thinks of one text.
 type Result struct {
 	Logit      float64 // of the highest window; 0 is undecided
-	Mean       float64 // of all windows
 	Windows    int
 	Start, End int // the highest window: bytes of the text in its plain form
 }
@@ -49,16 +48,13 @@ func (m *Model) Score(plain string) Result {
 	words := split(plain, m.concept)
 	s := scratches.Get().(*scratch) //nolint:forcetypeassert // nothing else is put there
 	defer scratches.Put(s)
-	if len(s.grams) < len(m.grams.keys) {
-		s.grams = make([]uint32, len(m.grams.keys))
-	}
+	s.fit(m)
 	pieces := m.pieceWeights(plain, words)
 	best := Result{Logit: math.Inf(-1)}
 	for w := range windows(len(words)) {
 		part := words[w.from:w.to]
 		z := m.score(s, part, w, len(words), pieces[w.from:w.to])
 		best.Windows++
-		best.Mean += (z - best.Mean) / float64(best.Windows)
 		if z > best.Logit {
 			best.Logit = z
 			if len(part) > 0 {
@@ -88,6 +84,32 @@ func (m *Model) score(s *scratch, part []word, w window, total int, pieces []pie
 		z += float64(sum / n)
 	}
 	return z
+}
+
+// Layouts of the stretch that Strongest looks for, in words.
+const (
+	stretch     = 24
+	stretchStep = 8
+)
+
+// Strongest narrows what Score found down to the stretch that reads most like an instruction: bytes of the plain text.
+func (m *Model) Strongest(plain string, r Result) (start, end int) {
+	words := split(plain[r.Start:r.End], m.concept)
+	if len(words) <= stretch {
+		return r.Start, r.End
+	}
+	s := scratches.Get().(*scratch) //nolint:forcetypeassert // nothing else is put there
+	defer scratches.Put(s)
+	s.fit(m)
+	pieces := m.pieceWeights(plain[r.Start:r.End], words)
+	best := math.Inf(-1)
+	for from := 0; from+stretch <= len(words); from += stretchStep {
+		w := window{from, from + stretch}
+		if z := m.score(s, words[w.from:w.to], w, len(words), pieces[w.from:w.to]); z > best {
+			best, start, end = z, r.Start+words[w.from].start, r.Start+words[w.to-1].end
+		}
+	}
+	return start, end
 }
 
 type pieceWeight struct{ weight, n float32 }

@@ -53,6 +53,13 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return &scratch{dense: make([]uint32, denseSize(maxConcepts))} }} //nolint:gochecknoglobals // memory only
 
+// fit makes room for a model's grams.
+func (s *scratch) fit(m *Model) {
+	if len(s.grams) != len(m.grams.keys) {
+		s.grams = make([]uint32, len(m.grams.keys))
+	}
+}
+
 // next forgets the window before.
 func (s *scratch) next() {
 	if s.stamp++; s.stamp == 0 {

@@ -17,8 +17,9 @@ type About struct {
 	Features string        `json:"features"` // must be the program's
 	Concepts []string      `json:"concepts"`
 	Trained  []SourceCount `json:"trained"`
-	Left     []SourceCount `json:"left_out"` // read, and not trained on
-	Combine  []Combiner    `json:"combine"`
+	Left     []SourceCount `json:"left_out"`  // read, and not trained on
+	BaseRate float64       `json:"base_rate"` // share of attacks among texts, for which scores are probabilities
+	Combine  []Combiner    `json:"combine"`   // of rules, of rules and this classifier, and so on
 }
 
 // SourceCount is a source of texts.
@@ -28,16 +29,8 @@ type SourceCount struct {
 	Benign  int    `json:"benign"`
 }
 
-// Combiner makes a probability of what the layers say.
-type Combiner struct {
-	Layers     string             `json:"layers"` // compact or all
-	Bias       float64            `json:"bias"`
-	Weights    map[string]float64 `json:"weights"`
-	Thresholds map[string]float64 `json:"thresholds"` // by origin
-}
-
 // featuresVersion names the form of the features: another one can't use the weights.
-const featuresVersion = "windows of 64 words, grams 1-2, pieces, concepts near 7; 1"
+const featuresVersion = "windows of 64 words, grams 1-2, pieces, concepts near 7; 2"
 
 // A file is the magic, the length of the header and the header as JSON, then the bias, and three lists: hashes and
 // weights of grams, the same of pieces, and the dense weights. All numbers are little-endian, lists have their length in
@@ -196,6 +189,8 @@ func parse(b []byte) (*Model, error) {
 		return nil, r.err
 	case len(r.b) > 0:
 		return nil, fmt.Errorf("%d bytes stand behind its end", len(r.b))
+	case !m.about.combines():
+		return nil, errors.New("it does not say how to combine rules and classifier")
 	case len(m.dense) != denseSize(len(m.concept.names)):
 		return nil, fmt.Errorf("%d dense weights, want %d", len(m.dense), denseSize(len(m.concept.names)))
 	}

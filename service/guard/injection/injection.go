@@ -1,31 +1,177 @@
 // Package injection judges whether a text tries to give instructions where it may not: it combines the layers that
 // look for that into one score.
+//
+// The score is a probability, calibrated on sources that the classifiers had not seen, at the base rate that the model
+// card names. A layer that was asked for and is not there is named in the judgement, never passed over in silence.
 package injection
 
 import (
+	"context"
+	"fmt"
+	"math"
+
+	"aran/service/guard/canon"
+	"aran/service/guard/classify"
 	"aran/service/guard/detect"
 )
 
-// Detector holds what is needed to judge. Safe for concurrent use.
-type Detector struct{ rules *detect.Rules }
+// Layers. Rules always look.
+const (
+	Rules      = classify.Rules
+	Compact    = classify.Compact
+	Embeddings = classify.Embeddings
+)
 
-// Builtin is the detector that comes with the program.
-func Builtin() (*Detector, error) {
+// Scores from which a text is taken for an attack unless a policy says otherwise. The model is calibrated so that they
+// stand for the false-alarm rates in its card.
+const (
+	UserThreshold     = 0.7
+	DocumentThreshold = 0.85 // of documents and tool results
+)
+
+// Threshold is the default one of an origin.
+func Threshold(origin detect.Origin) float64 {
+	if origin == detect.User {
+		return UserThreshold
+	}
+	return DocumentThreshold
+}
+
+// Degraded is the kind of the finding that says that a layer was away. Its score is 0.
+const Degraded = "degraded"
+
+// Head is the classifier on embeddings: for each text the probability, 0 to 1, that it is an attack.
+type Head func(ctx context.Context, texts []string) ([]float64, error)
+
+// Detector holds what is needed to judge. Safe for concurrent use.
+type Detector struct {
+	rules *detect.Rules
+	model *classify.Model
+	head  Head
+}
+
+// Builtin is the detector that comes with the program: rules and the compact classifier.
+func Builtin() (*Detector, error) { return New(nil) }
+
+// New is Builtin with a classifier on embeddings; nil is none.
+func New(head Head) (*Detector, error) {
 	rules, err := detect.Builtin()
 	if err != nil {
 		return nil, err
 	}
-	return &Detector{rules}, nil
+	model, err := classify.Builtin()
+	if err != nil {
+		return nil, err
+	}
+	return &Detector{rules, model, head}, nil
 }
+
+// Model is the compact classifier.
+func (d *Detector) Model() *classify.Model { return d.model }
 
 // Judgement is what was found in one text.
 type Judgement struct {
-	Score    float64 // 0 to 1
+	Score    float64            // probability of an attack, 0 to 1
+	Layers   map[string]float64 // what each layer that looked says alone, 0 to 1
 	Findings []detect.Finding
+	Missing  []string // layers that were asked for and could not answer; a finding of the kind Degraded says why
 }
 
-// Judge looks at a text of an origin.
+// Judge looks at a text of an origin with the rules and the compact classifier.
 func (d *Detector) Judge(text string, origin detect.Origin) Judgement {
-	found := d.rules.Scan(text, origin)
-	return Judgement{Score: detect.Combine(found), Findings: found}
+	l := look{d: d, layers: canon.Layers(text), origin: origin}
+	l.rules()
+	l.compact()
+	return l.judge(Rules, Compact)
+}
+
+// JudgeBy looks with the layers that are named, out of Rules, Compact and Embeddings; Rules always look, and Embeddings
+// come with Compact. An error of a layer is no error: the others judge, and the judgement says which one is missing.
+func (d *Detector) JudgeBy(ctx context.Context, text string, origin detect.Origin, layers []string) Judgement {
+	l := look{d: d, layers: canon.Layers(text), origin: origin}
+	l.rules()
+	compact, embeddings := false, false
+	for _, name := range layers {
+		compact = compact || name == Compact || name == Embeddings
+		embeddings = embeddings || name == Embeddings
+	}
+	if !compact {
+		return l.judge(Rules)
+	}
+	l.compact()
+	if !embeddings {
+		return l.judge(Rules, Compact)
+	}
+	if err := l.embeddings(ctx); err != nil {
+		j := l.judge(Rules, Compact)
+		j.Missing = append(j.Missing, Embeddings)
+		j.Findings = append(j.Findings, detect.Finding{
+			Kind: Degraded, Rule: Embeddings,
+			Why: "the classifier on embeddings could not be asked; rules and the compact classifier judged alone",
+		})
+		return j
+	}
+	return l.judge(Rules, Compact, Embeddings)
+}
+
+// look is one text being looked at.
+type look struct {
+	d        *Detector
+	layers   []canon.Layer
+	origin   detect.Origin
+	found    []detect.Finding
+	evidence classify.Evidence
+	best     classify.Result // the highest of the layers
+	at       int             // which of them
+}
+
+func (l *look) rules() {
+	l.found = l.d.rules.ScanLayers(l.layers, l.origin)
+	l.evidence.Rules = classify.RulesEvidence(detect.Combine(l.found))
+}
+
+// compact scores each reading of the text: what is hidden in a code counts like the text itself.
+func (l *look) compact() {
+	windows := 0
+	l.best.Logit = math.Inf(-1)
+	for i, layer := range l.layers {
+		r := l.d.model.Score(layer.Plain)
+		windows += r.Windows
+		if r.Logit > l.best.Logit {
+			l.best, l.at = r, i
+		}
+	}
+	l.evidence.Compact, l.evidence.Windows = l.best.Logit, math.Log(float64(windows))
+}
+
+// Told is the score from which the compact classifier says what it found.
+const Told = 0.4
+
+// judge combines the evidence of layers.
+func (l *look) judge(layers ...string) Judgement {
+	c := l.d.model.Combiner(layers...)
+	if c == nil { // a model without embeddings
+		c = l.d.model.Combiner(Rules, Compact)
+	}
+	rules := l.d.model.Combiner(Rules).Probability(classify.Evidence{Rules: l.evidence.Rules})
+	j := Judgement{Score: c.Probability(l.evidence), Findings: l.found, Layers: map[string]float64{Rules: rules}}
+	if len(layers) == 1 {
+		return j
+	}
+	alone := l.evidence
+	alone.Rules = 0
+	p := c.Probability(alone)
+	j.Layers[Compact] = l.d.model.Combiner(Rules, Compact).Probability(alone)
+	if len(layers) > 2 {
+		j.Layers[Embeddings] = 1 / (1 + math.Exp(-l.evidence.Embeddings))
+	}
+	if p >= Told {
+		layer := l.layers[l.at]
+		start, end := layer.Span(l.d.model.Strongest(layer.Plain, l.best))
+		j.Findings = append(j.Findings, detect.Finding{
+			Kind: "injection", Rule: layers[len(layers)-1], Score: p, Start: start, End: end,
+			Why: fmt.Sprintf("the classifier puts this at %.0f %%: it reads like instructions to a model; what is marked weighs most", 100*p),
+		})
+	}
+	return j
 }

@@ -23,7 +23,7 @@ func AUC(all []Scored) float64 {
 	attacks, harmless, wins := 0.0, 0.0, 0.0
 	for i := 0; i < len(s); {
 		j, a, h := tie(s, i)
-		wins += h*(attacks) + a*h/2
+		wins += h*attacks + a*h/2
 		attacks, harmless, i = attacks+a, harmless+h, j
 	}
 	if attacks == 0 || harmless == 0 {

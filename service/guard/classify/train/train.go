@@ -37,7 +37,7 @@ type Settings struct {
 
 // Default settings.
 func Default() Settings {
-	return Settings{Sources: 4, Rows: 8, Lambda: 0.02, Rare: 0.02, Pieces: 1, Grams: 1, Rounds: 2, Folds: 8, Most: 500, MostWins: 12}
+	return Settings{Sources: 4, Rows: 8, Lambda: 0.002, Rare: 0.02, Pieces: 2, Grams: 1, Rounds: 2, Folds: 8, Most: 500, MostWins: 12}
 }
 
 // Trainer holds the texts' features.
@@ -82,11 +82,11 @@ func New(set Settings, rows []Row, pieces []string, vectors [][]float32) (*Train
 	}
 	samples := make([][]classify.Sample, 0, len(rows))
 	seen, harmless := map[uint64]int{}, 0
-	for _, r := range thin(rows, set.Most) {
+	for _, r := range Thin(rows, set.Most) {
 		layers := canon.Layers(r.Text)
 		s := x.Windows(layers[0].Plain, func(h uint64, gram string) { t.spell[h] = gram })
 		samples = append(samples, s)
-		t.docs = append(t.docs, &doc{Row: r, rules: Rules(detect.Combine(rules.ScanLayers(layers, detect.User)))})
+		t.docs = append(t.docs, &doc{Row: r, rules: classify.RulesEvidence(detect.Combine(rules.ScanLayers(layers, detect.User)))})
 		if !r.Attack {
 			harmless++
 			once := map[uint64]bool{}
@@ -112,7 +112,9 @@ func New(set Settings, rows []Row, pieces []string, vectors [][]float32) (*Train
 			d.windows = append(d.windows, window{s.Grams, s.Dense, t.mean(s.Pieces)})
 		}
 	}
-	t.weigh()
+	for i, w := range weigh(len(t.docs), func(i int) Row { return t.docs[i].Row }) {
+		t.docs[i].weight = w
+	}
 	return t, nil
 }
 
@@ -126,11 +128,8 @@ func (t *Trainer) mean(pieces []uint64) []float32 {
 	return out
 }
 
-// Rules is the evidence of the rules, from their combined score, as the combiner takes it.
-func Rules(score float64) float64 { return math.Min(5, -math.Log(1-math.Min(score, 0.9999))) }
-
-// thin takes at most n rows of each source, evenly.
-func thin(rows []Row, n int) (out []Row) {
+// Thin takes at most n rows of each source, evenly.
+func Thin(rows []Row, n int) (out []Row) {
 	total, at := map[string]int{}, map[string]int{}
 	for _, r := range rows {
 		total[r.Source]++
@@ -147,22 +146,26 @@ func thin(rows []Row, n int) (out []Row) {
 
 // weigh gives attacks and harmless texts equal say, and within each class a source the root of its size: big ones do not
 // drown small ones.
-func (t *Trainer) weigh() {
+func weigh(rows int, row func(i int) Row) []float64 {
 	type key struct {
 		source string
 		attack bool
 	}
 	n := map[key]float64{}
-	for _, d := range t.docs {
-		n[key{d.Source, d.Attack}]++
+	for i := range rows {
+		r := row(i)
+		n[key{r.Source, r.Attack}]++
 	}
 	sum := map[bool]float64{}
 	for _, k := range slices.SortedFunc(maps.Keys(n), func(a, b key) int { return cmp.Compare(a.source, b.source) }) {
 		sum[k.attack] += math.Sqrt(n[k])
 	}
-	for _, d := range t.docs {
-		d.weight = float64(len(t.docs)) / 2 / sum[d.Attack] / math.Sqrt(n[key{d.Source, d.Attack}])
+	out := make([]float64, rows)
+	for i := range out {
+		r := row(i)
+		out[i] = float64(rows) / 2 / sum[r.Attack] / math.Sqrt(n[key{r.Source, r.Attack}])
 	}
+	return out
 }
 
 // fitted is a model while training.
@@ -275,31 +278,20 @@ func (t *Trainer) score(f *fitted, w window) float64 {
 	return e.score(f.w, f.sparse)
 }
 
-// top is the score of the highest window, and the mean.
-func (t *Trainer) top(f *fitted, d *doc) (best, mean float64) {
-	best = math.Inf(-1)
-	for i, w := range d.windows {
-		z := t.score(f, w)
-		mean += (z - mean) / float64(i+1)
-		best = math.Max(best, z)
+// top is the score of the highest window.
+func (t *Trainer) top(f *fitted, d *doc) float64 {
+	best := math.Inf(-1)
+	for _, w := range d.windows {
+		best = math.Max(best, t.score(f, w))
 	}
-	return best, mean
+	return best
 }
 
 // Out is what is known of a text by a model that did not see its group.
 type Out struct {
 	Row
-	Evidence
+	classify.Evidence
 	Weight float64
-}
-
-// Evidence is what a combiner weighs.
-type Evidence struct {
-	Rules   float64 // Rules of the combined score
-	Compact float64 // logit of the highest window
-	Mean    float64 // of all windows
-	Windows float64 // log of their number
-	Vectors float64 // logit of the classifier on embeddings; 0 without
 }
 
 // LeaveOut trains once for each fold, without the groups that are in it, and scores these.
@@ -310,8 +302,8 @@ func (t *Trainer) LeaveOut(say func(fold int, groups []string)) []Out {
 		f := t.fit(func(d *doc) bool { return folds[d.Group] != k })
 		for i, d := range t.docs {
 			if folds[d.Group] == k {
-				best, mean := t.top(f, d)
-				out[i] = Out{d.Row, Evidence{Rules: d.rules, Compact: best, Mean: mean, Windows: math.Log(float64(len(d.windows)))}, d.weight}
+				best := t.top(f, d)
+				out[i] = Out{d.Row, classify.Evidence{Rules: d.rules, Compact: best, Windows: math.Log(float64(len(d.windows)))}, d.weight}
 			}
 		}
 		var groups []string

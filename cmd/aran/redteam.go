@@ -280,7 +280,7 @@ func (a *attacking) open() (redteam.Target, string, error) {
 		return nil, "", err
 	}
 	if a.offline {
-		target, err := redteam.NewOffline(cfg.Guard.UserThreshold, cfg.Guard.DocumentThreshold)
+		target, err := redteam.NewOffline(cfg.Guard.Policy.Thresholds.User.Block, cfg.Guard.Policy.Thresholds.Document.Block)
 		return target, "guard alone, without a model", err
 	}
 	base, key, err := cfg.ClientAccess(a.url)

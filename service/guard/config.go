@@ -87,8 +87,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("guard.history_rows %d: use 100 to 10000000", c.HistoryRows)
 	case !(c.HistoryScore >= 0 && c.HistoryScore <= 1):
 		return fmt.Errorf("guard.history_score %v: use 0 to 1", c.HistoryScore)
-	case c.ConversationTTL < time.Hour || c.ConversationTTL > 10*365*24*time.Hour:
-		return fmt.Errorf("guard.conversation_ttl %s: use 1h to 87600h", c.ConversationTTL)
+	case c.ConversationTTL < time.Hour || c.ConversationTTL > maxConversationTTL:
+		return fmt.Errorf("guard.conversation_ttl %v: use an hour to %v", c.ConversationTTL, maxConversationTTL)
 	case c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL:
 		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
 	case c.FeedbackOpen < 1 || c.FeedbackOpen > 100_000:
@@ -123,4 +123,7 @@ func (c Config) checkMoved() error {
 	return nil
 }
 
-const maxPseudonymTTL = 10 * 365 * 24 * time.Hour
+const (
+	maxPseudonymTTL    = 10 * 365 * 24 * time.Hour
+	maxConversationTTL = 10 * 365 * 24 * time.Hour
+)

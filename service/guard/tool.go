@@ -36,12 +36,13 @@ type ToolResult struct {
 	Policy   string
 }
 
-// toolsOf is what a policy document says about tools. Where it says nothing about what comes after untrusted text, tools that only
-// read go on, and the rest is refused.
-func toolsOf(p policy.Policy) taint.Policies {
-	out := taint.FromLists(taint.Lists(p.Tools.Always), taint.Lists(p.Tools.AfterUntrusted))
-	if reflect.ValueOf(p.Tools.AfterUntrusted).IsZero() {
+// toolsOf is what a policy says about tools. Where it says nothing about what comes after untrusted text, tools that only read go
+// on, and the rest is asked about.
+func toolsOf(t policy.Tools) taint.Policies {
+	out := taint.FromLists(taint.Lists(t.Always), taint.Lists(t.AfterUntrusted))
+	if reflect.ValueOf(t.AfterUntrusted).IsZero() {
 		out[1] = taint.Default()
+		out[1].Rules = append(out[1].Rules, taint.Rule{Tools: []string{"*"}, UpTo: taint.Document, Beyond: taint.Ask})
 	}
 	return out
 }
@@ -65,13 +66,13 @@ func (s *Service) read(ctx context.Context, job Job, book *rulebook, results []R
 		}
 	}
 	id := auth.From(ctx)
-	return s.markTaint(ctx, talk{id.Tenant, id.Subject, job.Conversation}, toolsOf(book.policy), reads)
+	return s.markTaint(ctx, talk{id.Tenant, id.Subject, job.Conversation}, toolsOf(book.policy.Tools), reads)
 }
 
 // CheckTool says whether a model may use a tool now, after what its conversation has read. A refusal is recorded before it returns.
 func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error) {
 	id := auth.From(ctx)
-	book, err := s.rulebook(ctx, Job{Collections: c.Collections})
+	book, err := s.policies.book(ctx, id.Tenant, c.Collections)
 	if err != nil {
 		return ToolResult{}, err
 	}
@@ -80,17 +81,17 @@ func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error)
 	if err != nil {
 		return ToolResult{}, err
 	}
-	d := toolsOf(book.policy).Decide(state, t.key(), taint.Call{Tool: c.Tool, Arguments: c.Arguments})
+	d := toolsOf(book.policy.Tools).Decide(state, t.key(), taint.Call{Tool: c.Tool, Arguments: c.Arguments})
 	out := ToolResult{Outcome: d.Outcome, Level: d.Level, Policy: book.name}
 	for _, r := range d.Reasons {
 		out.add(r.Outcome, detect.Finding{Kind: r.Kind, Rule: r.Rule, Score: 1, Why: r.Why})
 	}
-	s.judgeArguments(ctx, &out, c.Arguments, book)
+	s.judgeArguments(ctx, &out, c.Arguments, book.policy)
 	return out, s.recordTool(ctx, c, state, out)
 }
 
 // judgeArguments looks at what a call would carry: orders for whoever reads it next, and secrets.
-func (s *Service) judgeArguments(ctx context.Context, out *ToolResult, arguments string, book *rulebook) {
+func (s *Service) judgeArguments(ctx context.Context, out *ToolResult, arguments string, p policy.Policy) {
 	tainted := out.Level >= taint.Untrusted
 	weight := func(beyond taint.Outcome) taint.Outcome {
 		if tainted {
@@ -98,12 +99,12 @@ func (s *Service) judgeArguments(ctx context.Context, out *ToolResult, arguments
 		}
 		return taint.Flag
 	}
-	if o := s.attack(ctx, arguments, detect.Tool, book.policy); o.score >= book.policy.Thresholds.Tool.Block {
-		for _, f := range o.findings {
+	if seen := s.attack(ctx, arguments, detect.Tool, p); seen.score >= thresholdOf(p, detect.Tool).Block {
+		for _, f := range seen.findings {
 			out.add(weight(taint.Ask), f)
 		}
 	}
-	for _, f := range s.private(arguments, book.policy) {
+	for _, f := range s.private(arguments, p) {
 		if f.Kind == "secret" {
 			out.add(weight(taint.Deny), f)
 		}
@@ -119,7 +120,7 @@ func (r *ToolResult) add(o taint.Outcome, f detect.Finding) {
 }
 
 // verdict of a call: a call that a person has to be asked about may not be made without.
-func (r *ToolResult) verdict() string {
+func (r ToolResult) verdict() string {
 	return map[taint.Outcome]string{taint.Allow: Allow, taint.Flag: Flag, taint.Ask: Block, taint.Deny: Block}[r.Outcome]
 }
 

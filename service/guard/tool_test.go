@@ -156,14 +156,14 @@ func TestToolsByREST(t *testing.T) {
 		to      string
 		verdict string
 	}{
-		"the default refuses tools with effects": {cfg, "sendEmail", "bob@example.org", "block"},
-		"whoever the mail names":                 {cfg, "sendEmail", "eve@evil.example", "block"},
-		"and lets those go on that read":         {cfg, "get_weather", "", "allow"},
-		"what is denied always":                  {cfg, "files.delete", "", "block"},
-		"what a policy asks about":               {asking, "sendEmail", "bob@example.org", "ask"},
-		"what a policy allows":                   {allowing, "sendEmail", "bob@example.org", "allow"},
-		"but not at whom the mail names":         {allowing, "sendEmail", "eve@evil.example", "block"},
-		"and nothing else":                       {allowing, "get_weather", "", "block"},
+		"the default asks about tools with effects": {cfg, "sendEmail", "bob@example.org", "ask"},
+		"whoever the mail names":                    {cfg, "sendEmail", "eve@evil.example", "block"},
+		"and lets those go on that read":            {cfg, "get_weather", "", "allow"},
+		"what is denied always":                     {cfg, "files.delete", "", "block"},
+		"what a policy asks about":                  {asking, "sendEmail", "bob@example.org", "ask"},
+		"what a policy allows":                      {allowing, "sendEmail", "bob@example.org", "allow"},
+		"but not at whom the mail names":            {allowing, "sendEmail", "eve@evil.example", "block"},
+		"and nothing else":                          {allowing, "get_weather", "", "block"},
 	} {
 		w := openWith(t, c.cfg)
 		for _, in := range []map[string]any{

@@ -9,6 +9,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
+	"unicode/utf8"
 
 	"aran/service/guard/canon"
 	"aran/service/guard/classify"
@@ -144,6 +146,51 @@ func (l *look) compact() {
 	l.evidence.Compact, l.evidence.Windows = l.best.Logit, math.Log(float64(windows))
 }
 
+const (
+	discount   = 0.5 // of the logit: what stands around it may say more
+	mostPlaces = 3   // findings of rules that are looked at by themselves
+	around     = 200 // bytes before and after one, at most: to the ends of its sentence
+)
+
+// places judges what the rules point at by itself, without what stands around it: however much harmless text an attack is put
+// into, it stays what it is.
+func (l *look) places(c *classify.Combiner) (highest float64) {
+	text := l.layers[0].Raw
+	for i, f := range l.found {
+		if i == mostPlaces {
+			break
+		}
+		start, end := sentence(text, f.Start, f.End)
+		if end-start > len(text)*3/4 {
+			continue
+		}
+		e := l.evidence
+		e.Compact, e.Windows = l.d.model.Score(canon.Plain(text[start:end]).Plain).Logit-discount, 0
+		highest = max(highest, c.Probability(e))
+	}
+	return highest
+}
+
+// sentence widens a stretch to the ends of its sentence.
+func sentence(text string, start, end int) (from, to int) {
+	const ends = ".!?\n"
+	from = max(0, start-around)
+	if i := strings.LastIndexAny(text[from:start], ends); i >= 0 {
+		from += i + 1
+	}
+	to = min(len(text), end+around)
+	if i := strings.IndexAny(text[end:to], ends); i >= 0 {
+		to = end + i + 1
+	}
+	for from > 0 && !utf8.RuneStart(text[from]) {
+		from--
+	}
+	for to < len(text) && !utf8.RuneStart(text[to]) {
+		to++
+	}
+	return from, to
+}
+
 // Told is the score from which the compact classifier says what it found.
 const Told = 0.4
 
@@ -155,6 +202,9 @@ func (l *look) judge(layers ...string) Judgement {
 	}
 	rules := l.d.model.Combiner(Rules).Probability(classify.Evidence{Rules: l.evidence.Rules})
 	j := Judgement{Score: c.Probability(l.evidence), Findings: l.found, Layers: map[string]float64{Rules: rules}}
+	if len(layers) > 1 {
+		j.Score = max(j.Score, l.places(c))
+	}
 	if len(layers) == 1 {
 		return j
 	}

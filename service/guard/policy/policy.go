@@ -109,7 +109,7 @@ func (b Boundary) Holds(side string) bool {
 }
 
 // Tools limits the tools that a model may use: at all, and after its conversation has read text of untrusted origin. Where it says
-// nothing, tools that only read go on after such text, and others do not (taint.Default).
+// nothing, tools that only read go on after such text, and others are asked about (taint.Default).
 type Tools struct {
 	Always         ToolRules `json:"always,omitzero" yaml:"always,omitempty"`
 	AfterUntrusted ToolRules `json:"after_untrusted,omitzero" yaml:"after_untrusted,omitempty"`

@@ -24,10 +24,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"aran/service/guard"
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"
 	"aran/service/guard/measure"
+	"aran/service/guard/policy"
 )
 
 func main() {
@@ -120,7 +120,7 @@ func ours(ctx context.Context, rows []measure.Row) ([]judged, error) {
 	if err != nil {
 		return nil, err
 	}
-	threshold := guard.Default().UserThreshold
+	threshold := policy.Default().Thresholds.User.Block
 	judge := func(name string, score func(text string) float64) judged {
 		j := judged{name: name}
 		_ = score("Hello, what is this?")

@@ -217,7 +217,10 @@ func buildGuard(ctx context.Context, p *parts) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
-	s, err := guard.New(p.app.cfg.Guard, guard.Deps{DB: db, Box: box, Server: p.server, Log: p.log, Health: p.app.health})
+	s, err := guard.New(p.app.cfg.Guard, guard.Deps{
+		DB: db, Box: box, Server: p.server, Log: p.log, Health: p.app.health,
+		Infer: inferv1connect.NewInferServiceClient(p.client("infer"), address("infer"), rpc.ClientOptions("infer", p.source())...),
+	})
 	if err != nil {
 		return instance{}, err
 	}

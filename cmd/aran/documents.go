@@ -37,14 +37,20 @@ const (
 var formats = []string{".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml", ".pdf", ".docx", ".ndjson", ".jsonl"} //nolint:gochecknoglobals // a set
 
 func documents(ctx context.Context, t terminal, args []string) error {
-	if len(args) == 0 || args[0] != "add" {
-		return fmt.Errorf("%w: aran documents add COLLECTION FILE…|DIR|-", errUsage)
+	what, args, err := subcommand("documents", args, []string{"add", "list", "release"})
+	switch {
+	case err != nil:
+		return err
+	case what == "list":
+		return listDocuments(ctx, t, args)
+	case what == "release":
+		return releaseDocument(ctx, t, args)
 	}
 	f := flags(t, "documents add", "[--create] [--ids content|path] [--no-wait] COLLECTION FILE…|DIR|-")
 	create := f.Bool("create", false, "make the collection if it is not there")
 	ids := f.String("ids", "content", "what a file's id is made of: content (what is there is skipped), or path (a changed file becomes a new version)")
 	noWait := f.Bool("no-wait", false, "do not wait until all is indexed")
-	c, rest, err := platform(f, args[1:])
+	c, rest, err := platform(f, args)
 	if err != nil {
 		return err
 	}

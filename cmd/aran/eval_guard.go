@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -96,17 +97,36 @@ func evalGuard(ctx context.Context, t terminal, args []string) error {
 }
 
 func judgeOf(layers string, origin detect.Origin) (judge, float64, error) {
-	d, err := injection.Builtin()
+	var named []string
+	var head injection.Head
+	switch layers {
+	case "rules":
+	case "compact":
+		named = []string{injection.Compact}
+	case "all":
+		named = []string{injection.Compact, injection.Embeddings}
+		var err error
+		if head, err = headInside(); err != nil {
+			return nil, 0, err
+		}
+	default:
+		return nil, 0, fmt.Errorf("%w: --layers %q; use rules, compact or all", errUsage, layers)
+	}
+	d, err := injection.New(head)
 	if err != nil {
 		return nil, 0, err
 	}
-	switch layers {
-	case "rules", "compact":
-		return func(_ context.Context, text string, origin detect.Origin) (float64, error) {
-			return d.Judge(text, origin).Score, nil
-		}, 0.7, nil
-	}
-	return nil, 0, fmt.Errorf("%w: --layers %q; use rules, compact or all", errUsage, layers)
+	return func(ctx context.Context, text string, origin detect.Origin) (float64, error) {
+		j := d.JudgeBy(ctx, text, origin, named)
+		if len(j.Missing) > 0 {
+			return 0, fmt.Errorf("layers that did not answer: %v", j.Missing)
+		}
+		return j.Score, nil
+	}, injection.Threshold(origin), nil
+}
+
+func headInside() (injection.Head, error) {
+	return nil, errors.New("the classifier on embeddings is not part of this build")
 }
 
 // evaluate runs one text after the other, on one processor: what is measured is a text's own time.

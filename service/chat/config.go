@@ -65,7 +65,7 @@ func Default() Config {
 		LocalModel: "smollm2-135m-instruct", Order: []string{nameAnthropic, nameOpenAI, nameOllama},
 		Timeout: 4 * time.Minute, Connect: 5 * time.Second, FirstByte: 30 * time.Second, Idle: 60 * time.Second,
 		GuardTimeout: 5 * time.Second, SearchTimeout: 10 * time.Second, Heartbeat: 15 * time.Second, ModelsTTL: 5 * time.Minute,
-		Template: templateSpotlit, Spotlight: spotDatamark, LocalSpotlight: spotOff, Passages: 6, PassageBytes: 16 << 10, LocalTokens: 256,
+		Template: templateSpotlit, Spotlight: spotDatamark, LocalSpotlight: spotDelimit, Passages: 6, PassageBytes: 16 << 10, LocalTokens: 256,
 		MaxBody: 4 << 20, MaxConcurrent: 256,
 	}
 }

@@ -180,6 +180,12 @@ func (c *checker) check(ctx context.Context, text string, final bool) (string, e
 	if final && c.at.kind == "text" && c.before == "" {
 		req.Schema = c.schema
 	}
+	switch c.at.kind {
+	case "reasoning":
+		req.Part = guardv1.AnswerPart_ANSWER_PART_REASONING
+	case "call":
+		req.Part = guardv1.AnswerPart_ANSWER_PART_CALL
+	}
 	res, err := c.s.d.Guard.CheckOutput(inner, req)
 	if err != nil {
 		if ctx.Err() != nil {

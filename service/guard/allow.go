@@ -136,7 +136,7 @@ func (s *Service) exempt(text string, o observation, book *rulebook, now time.Ti
 func (s *Service) without(cut []byte, o observation, book *rulebook, spared func(detect.Finding) bool) float64 {
 	score, findings, layers := o.score, o.findings, o.layers
 	if cut != nil {
-		again := s.attack(string(cut), o.origin, book.policy)
+		again := o.again(string(cut))
 		score, findings, layers = again.score, again.findings, again.layers
 	}
 	left := slices.DeleteFunc(slices.Clone(findings), spared)

@@ -20,6 +20,7 @@ import (
 	"aran/platform/store"
 	"aran/service/guard/detect"
 	"aran/service/guard/pii"
+	"aran/service/guard/policy"
 	"aran/service/guard/pseudonym"
 )
 
@@ -72,6 +73,23 @@ type opened struct {
 	row   conversation
 	key   []byte
 	pairs *pseudonym.Map
+}
+
+// Pseudonymise is Anonymize for text on its way to a provider: only if the policy on the tenant and these collections asks for it.
+// Else the texts stay as they are.
+func (s *Service) Pseudonymise(ctx context.Context, name string, texts, collections []string) ([]Anonymized, error) {
+	book, err := s.policies.book(ctx, auth.From(ctx).Tenant, collections)
+	if err != nil {
+		return nil, err
+	}
+	if book.policy.Anonymise != policy.Never {
+		return s.Anonymize(ctx, name, texts)
+	}
+	out := make([]Anonymized, len(texts))
+	for i, t := range texts {
+		out[i].Text = t
+	}
+	return out, nil
 }
 
 // Anonymize replaces personal data by pseudonyms of the caller's conversation, the same ones each time. What it replaced is on
@@ -163,12 +181,15 @@ func (s *Service) Pseudonyms(ctx context.Context, name string) (*pseudonym.Map, 
 	return o.pairs, nil
 }
 
-// Erase forgets every conversation of a subject and destroys the key that they were sealed with: what is left of them in a backup
+// Erase forgets every conversation and every report of a subject and destroys the key that they were sealed with: what is left of them in a backup
 // can't be read either. The subject can't have pseudonyms again. Erasing twice is no error.
 func (s *Service) Erase(ctx context.Context, tenant, subject string) error {
 	box := s.vault.box
 	if box == nil {
 		return errNoKeys()
+	}
+	if err := s.EraseReports(ctx, tenant, subject); err != nil {
+		return err
 	}
 	who := tenant + "\x00" + subject
 	owner, err := box.Known(ctx, who)

@@ -17,6 +17,7 @@ import (
 	"aran/platform/store"
 	"aran/platform/watch"
 	"aran/service/guard"
+	"aran/service/guard/policy"
 )
 
 const private = "Write to asha.rao@example.org or +91 98765 43210, card 4111 1111 1111 1111."
@@ -50,7 +51,7 @@ func restore(ctx context.Context, t testing.TB, s *guard.Service, conversation, 
 }
 
 func TestAnonymizeAndRestoreOverBothWays(t *testing.T) {
-	w := open(t)
+	w := openHiding(t)
 	c := w.client("chat")
 	r, err := c.Anonymize(t.Context(), &pb.AnonymizeRequest{Texts: []string{private, "again asha.rao@example.org"}, Conversation: "c1"})
 	if err != nil {
@@ -289,5 +290,28 @@ func TestPseudonymsForAnAnswerInPieces(t *testing.T) {
 	release, _ := m.Restore(hold, true)
 	if all.String()+release != private {
 		t.Errorf("in pieces: %q", all.String()+release)
+	}
+}
+
+// openHiding is a guard whose policy wants pseudonyms wherever text goes to a provider.
+func openHiding(t testing.TB) *world {
+	t.Helper()
+	cfg := guard.Default()
+	cfg.Policy.Anonymise = policy.Providers
+	return openWith(t, cfg)
+}
+
+func TestPolicySaysWhetherProvidersSeePseudonyms(t *testing.T) {
+	for name, c := range map[string]struct {
+		w    *world
+		hide bool
+	}{"never": {open(t), false}, "providers": {openHiding(t), true}} {
+		r, err := c.w.client("chat").Anonymize(t.Context(), &pb.AnonymizeRequest{Texts: []string{private}, Conversation: "c"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.GetResults()[0]; (got.GetText() != private) != c.hide {
+			t.Errorf("%s: %q", name, got.GetText())
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"aran/service/guard/judge"
 	"aran/service/guard/policy"
 )
 
@@ -29,6 +30,11 @@ type Config struct {
 	ConversationTTL time.Duration `yaml:"conversation_ttl" doc:"how long it is known what a conversation has read, since it was last used"`
 	PseudonymTTL    time.Duration `yaml:"pseudonym_ttl" doc:"how long a conversation's pseudonyms can be restored after it was last anonymised"`
 
+	LeakWords int     `yaml:"leak_words" doc:"words of the instructions that an answer may repeat in one run; from then on it gives them away"`
+	LeakShare float64 `yaml:"leak_share" doc:"share of the words of the instructions from which on an answer gives them away, 0 to 1"`
+
+	Judge judge.Config `yaml:"judge"`
+
 	// Settings of earlier versions. Check says where each has moved.
 	UserThreshold     float64  `yaml:"user_threshold" doc:"moved to guard.policy.thresholds.user.block"`
 	DocumentThreshold float64  `yaml:"document_threshold" doc:"moved to guard.policy.thresholds.document.block and tool.block"`
@@ -52,6 +58,7 @@ func Default() Config {
 		HistoryDays: 30, HistoryRows: 50_000, HistoryScore: 0.1, FeedbackOpen: 1000, FeedbackPerDay: 50,
 		PseudonymTTL:    30 * 24 * time.Hour,
 		ConversationTTL: 30 * 24 * time.Hour,
+		LeakWords:       24, LeakShare: 0.6, Judge: judge.Default(),
 	}
 }
 
@@ -66,15 +73,22 @@ func (c Config) Check() error {
 	if err := c.Floor.Check(); err != nil {
 		return fmt.Errorf("guard.floor.%w", err)
 	}
+	if err := c.Judge.Check(); err != nil {
+		return fmt.Errorf("guard.%w", err)
+	}
 	switch {
+	case c.LeakWords < 8 || c.LeakWords > 10_000:
+		return fmt.Errorf("guard.leak_words %d: use 8 to 10000", c.LeakWords)
+	case !(c.LeakShare > 0 && c.LeakShare <= 1):
+		return fmt.Errorf("guard.leak_share %v: use more than 0, at most 1", c.LeakShare)
 	case c.HistoryDays < 0 || c.HistoryDays > 3650:
 		return fmt.Errorf("guard.history_days %d: use 0 to 3650", c.HistoryDays)
 	case c.HistoryRows < 100 || c.HistoryRows > 10_000_000:
 		return fmt.Errorf("guard.history_rows %d: use 100 to 10000000", c.HistoryRows)
 	case !(c.HistoryScore >= 0 && c.HistoryScore <= 1):
 		return fmt.Errorf("guard.history_score %v: use 0 to 1", c.HistoryScore)
-	case c.ConversationTTL < time.Hour || c.ConversationTTL > 10*365*24*time.Hour:
-		return fmt.Errorf("guard.conversation_ttl %s: use 1h to 87600h", c.ConversationTTL)
+	case c.ConversationTTL < time.Hour || c.ConversationTTL > maxConversationTTL:
+		return fmt.Errorf("guard.conversation_ttl %v: use an hour to %v", c.ConversationTTL, maxConversationTTL)
 	case c.PseudonymTTL < time.Minute || c.PseudonymTTL > maxPseudonymTTL:
 		return fmt.Errorf("guard.pseudonym_ttl %v: use a minute to %v", c.PseudonymTTL, maxPseudonymTTL)
 	case c.FeedbackOpen < 1 || c.FeedbackOpen > 100_000:
@@ -109,4 +123,7 @@ func (c Config) checkMoved() error {
 	return nil
 }
 
-const maxPseudonymTTL = 10 * 365 * 24 * time.Hour
+const (
+	maxPseudonymTTL    = 10 * 365 * 24 * time.Hour
+	maxConversationTTL = 10 * 365 * 24 * time.Hour
+)

@@ -244,25 +244,21 @@ func (s *Service) Export(ctx context.Context) ([]byte, int, error) {
 	return out.Bytes(), len(gone), s.exported(ctx, id, gone, hex.EncodeToString(sum[:]))
 }
 
-// EraseReports forgets what somebody reported: their notes, their texts and their name on them. What they changed as managers of policies
-// stays recorded. Somebody who never reported anything is no error.
-func (s *Service) EraseReports(ctx context.Context, reporter string) error {
-	id := auth.From(ctx)
+// EraseReports forgets what somebody of a tenant reported: their notes, their texts and their name on them and on reviews. What
+// they changed as managers of policies stays recorded. Somebody who never reported anything is no error.
+func (s *Service) EraseReports(ctx context.Context, tenant, reporter string) error {
 	if reporter == "" || len(reporter) > 256 {
 		return fault.New(fault.Invalid, "invalid", "Say whose reports are to be forgotten.")
 	}
-	if err := s.eraseFeedback(ctx, id, reporter); err != nil {
+	if err := s.eraseFeedback(ctx, tenant, auth.From(ctx).Subject, reporter); err != nil {
 		return err
 	}
-	if s.box != nil {
-		known, err := s.box.Known(ctx, reporterKey(id.Tenant, reporter))
-		if x := fault.From(err); x != nil && x.Code == seal.CodeErased {
-			return nil
-		}
-		if err != nil || known == "" {
-			return err
-		}
-		return s.box.Erase(ctx, reporterKey(id.Tenant, reporter))
+	if s.box == nil {
+		return nil
 	}
-	return nil
+	known, err := s.box.Known(ctx, reporterKey(tenant, reporter))
+	if x := fault.From(err); x == nil && (err != nil || known == "") || x != nil && x.Code != seal.CodeErased {
+		return err
+	}
+	return s.box.Erase(ctx, reporterKey(tenant, reporter)) // again, too: whoever repeats an erasure wants its traces gone
 }

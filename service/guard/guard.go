@@ -2,8 +2,8 @@
 //
 // A tenant's policy, the policies of the collections that a request names, and the operator's floor say together what is done
 // about what is found: the strictest of them holds. Every verdict has reasons and names the versions that it rests on, and every
-// decision that is not "allow" is an event. Guard keeps no text, except what somebody hands over with a
-// report of a wrong verdict and the values that it gave pseudonyms for, sealed with the key of whose they are.
+// decision that is not "allow" is an event. Guard keeps no text but what somebody hands over with a report of a wrong verdict, and
+// the values that it gave pseudonyms for, each sealed with the key of whose they are.
 package guard
 
 import (
@@ -12,6 +12,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"aran/api/gen/aran/infer/v1/inferv1connect"
 	"aran/platform/auth"
 	"aran/platform/rpc"
 	"aran/platform/seal"
@@ -29,7 +31,7 @@ import (
 	"aran/platform/watch"
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"
-	"aran/service/guard/outgoing"
+	"aran/service/guard/judge"
 	"aran/service/guard/pii"
 	"aran/service/guard/policy"
 )
@@ -42,7 +44,8 @@ var Migrations embed.FS
 // Deps is what the service stands on.
 type Deps struct {
 	DB     *store.DB
-	Box    *seal.Box // seals pseudonyms and the texts of reports; without it there are none
+	Box    *seal.Box                         // seals pseudonyms and the texts of reports; without it there are none
+	Infer  inferv1connect.InferServiceClient // the classifier on embeddings; without it that layer is named as missing
 	Server rpc.Server
 	Log    *slog.Logger
 	Health *watch.Health
@@ -61,6 +64,8 @@ type Service struct {
 	vault     *vault
 	policies  *shelf
 	history   *history
+	answers   *answerChecks
+	judge     *judge.Judge // nil: no model is asked
 
 	stop  context.CancelFunc
 	loops sync.WaitGroup
@@ -72,14 +77,19 @@ func New(cfg Config, d Deps) (*Service, error) {
 		return nil, err
 	}
 	cfg.Policy = cfg.Policy.Over(policy.Default())
-	found, err := injection.Builtin()
+	found, err := injection.New(newHead(d))
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, injection: found, server: d.Server, vault: newVault(cfg, d)}
+	s := &Service{cfg: cfg, db: d.DB, box: d.Box, log: d.Log, injection: found, server: d.Server, vault: newVault(cfg, d), answers: newAnswerChecks()}
 	meter := otel.Meter("aran/service/guard")
 	if s.verdicts, err = meter.Int64Counter("aran_guard_verdicts"); err != nil {
 		return nil, err
+	}
+	if cfg.Judge.Provider != "" {
+		if s.judge, err = judge.New(cfg.Judge, d.Log); err != nil {
+			return nil, fmt.Errorf("guard.%w", err)
+		}
 	}
 	s.policies = newShelf(cfg, s.readTenant)
 	if s.history, err = newHistory(cfg, meter, s.writeHistory); err != nil {
@@ -107,7 +117,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 	s.stop()
 	s.loops.Wait()
-	return errors.Join(s.vault.close(ctx), s.history.flush(ctx))
+	return errors.Join(s.history.flush(ctx), s.vault.close(ctx))
 }
 
 // Job is what is judged, and under which policies.
@@ -116,7 +126,10 @@ type Job struct {
 	Origin      detect.Origin
 	Collections []string // the strictest of their policies and the tenant's holds
 	Policy      string   // a policy that holds as well: support, or support@7 for one of its versions
-	Dry         bool     // asks what would be: Policy stands in the place of its active version, and nothing is recorded
+	// Conversation reads the texts, and what it read limits its tools. Empty: nobody does.
+	Conversation string
+	Sources      []string // where the texts come from: one for each, one for all, or none
+	Dry          bool     // asks what would be: Policy stands in the place of its active version, and nothing is recorded
 }
 
 // Result is the verdict on one text.
@@ -154,23 +167,29 @@ func (s *Service) Judge(ctx context.Context, job Job) ([]Result, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		out[i] = s.result(t, job.Origin, book)
+		out[i] = s.result(ctx, t, job.Origin, book)
 		out[i].collections = job.Collections
 	}
 	if job.Dry {
 		return out, nil
 	}
+	if err := s.read(ctx, job, book, out); err != nil {
+		return nil, err
+	}
 	return out, s.record(ctx, job.Texts, job.Origin, out)
 }
 
 // result judges one text under a rulebook, and under the one on trial.
-func (s *Service) result(text string, origin detect.Origin, book *rulebook) Result {
+func (s *Service) result(ctx context.Context, text string, origin detect.Origin, book *rulebook) Result {
 	now := time.Now()
-	seen := s.observe(text, origin, book, now)
+	if origin == detect.Output {
+		return s.leaves(text, book, now)
+	}
+	seen := s.observe(ctx, text, origin, book)
 	r := s.decide(text, seen, book, now)
 	if t := book.trial; t != nil {
 		if !alike(book.policy, t.policy) {
-			seen = s.observe(text, origin, t, now)
+			seen = s.observe(ctx, text, origin, t)
 		}
 		r.trial, r.trialPolicy = s.decide(text, seen, t, now).Verdict, t.name
 	}
@@ -179,7 +198,7 @@ func (s *Service) result(text string, origin detect.Origin, book *rulebook) Resu
 
 // alike reports whether two policies look for the same things, so that one look serves both.
 func alike(a, b policy.Policy) bool {
-	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && slices.Equal(a.AllowHosts, b.AllowHosts) &&
+	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && a.PII.Names == b.PII.Names && slices.Equal(a.AllowHosts, b.AllowHosts) &&
 		slices.Equal(a.Languages, b.Languages) && reflect.DeepEqual(a.Boundaries, b.Boundaries)
 }
 
@@ -189,38 +208,26 @@ type observation struct {
 	score    float64 // probability that it is an attack
 	layers   map[string]float64
 	findings []detect.Finding
+	again    func(text string) observation // looks at another text in the same way
 }
 
-func (s *Service) observe(text string, origin detect.Origin, book *rulebook, now time.Time) observation {
-	if origin == detect.Output {
-		return observation{origin: origin, findings: s.leaving(text, book.policy, book.hosts(now))}
-	}
-	o := s.attack(text, origin, book.policy)
+func (s *Service) observe(ctx context.Context, text string, origin detect.Origin, book *rulebook) observation {
+	o := s.asked(ctx, text, s.attack(ctx, text, origin, book.policy), book.policy)
+	o.again = func(text string) observation { return s.attack(ctx, text, origin, book.policy) }
 	o.findings = append(o.findings, s.private(text, book.policy)...)
+	o.findings = append(o.findings, book.limits(policy.OnInput).Find(text, 0)...)
 	return o
 }
 
 // attack asks the layers that the policy names.
-func (s *Service) attack(text string, origin detect.Origin, _ policy.Policy) observation {
-	found := s.injection.Judge(text, origin)
-	return observation{origin, found.Score, map[string]float64{policy.Rules: found.Score}, found.Findings}
+func (s *Service) attack(ctx context.Context, text string, origin detect.Origin, p policy.Policy) observation {
+	found := s.injection.JudgeBy(ctx, text, origin, p.Layers)
+	return observation{origin: origin, score: found.Score, layers: found.Layers, findings: found.Findings}
 }
 
 // private finds personal data and secrets.
-func (s *Service) private(text string, _ policy.Policy) []detect.Finding { return pii.Find(text) }
-
-// leaving finds what an answer may not carry out.
-func (s *Service) leaving(text string, p policy.Policy, hosts []string) []detect.Finding {
-	return detect.Apart(append(outgoing.Links(text, hosts), s.private(text, p)...))
-}
-
-// output judges a whole text on its way out.
-func (s *Service) output(text string, canaries []string, book *rulebook) Result {
-	now := time.Now()
-	if leaked := outgoing.Canaries(text, canaries); len(leaked) > 0 {
-		return s.decide(text, observation{origin: detect.Output, findings: leaked}, book, now)
-	}
-	return s.result(text, detect.Output, book)
+func (*Service) private(text string, p policy.Policy) []detect.Finding {
+	return pii.Options{Packs: p.PII.Packs, Names: p.PII.Names}.Find(text)
 }
 
 // record keeps every decision that is not "allow" as an event, in one transaction with its count and its place in the history.

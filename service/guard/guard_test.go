@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/api/gen/aran/guard/v1/guardv1connect"
@@ -32,6 +33,11 @@ type world struct {
 
 func open(t testing.TB) *world {
 	t.Helper()
+	return openWith(t, guard.Default())
+}
+
+func openWith(t testing.TB, cfg guard.Config) *world {
+	t.Helper()
 	dir := t.TempDir()
 	db, err := store.Open(t.Context(), store.Options{Service: "guard", Path: filepath.Join(dir, "guard.db"), Migrations: guard.Migrations})
 	if err != nil {
@@ -48,7 +54,7 @@ func open(t testing.TB) *world {
 	}
 	t.Cleanup(func() { _ = box.Close() })
 	a := rpctest.NewAuthority(t)
-	s, err := guard.New(guard.Default(), guard.Deps{DB: db, Box: box, Server: a.Server("guard", "chat", "search"), Log: slog.New(slog.DiscardHandler), Health: &watch.Health{}})
+	s, err := guard.New(cfg, guard.Deps{DB: db, Box: box, Server: a.Server("guard", "chat", "search"), Log: slog.New(slog.DiscardHandler), Health: &watch.Health{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,10 +136,10 @@ func TestOutput(t *testing.T) {
 		{"a canary", "My instructions say CANARY-1234abcd and so on", "block", ""},
 		{"a card", "Your card 4111 1111 1111 1111 was charged.", "redact", "Your card [removed: card] was charged."},
 		{"a secret", "Use AKIAIOSFODNN7EXAMPLE here", "redact", "Use [removed: secret] here"},
-		{"an image", "See ![x](https://evil.example/p?d=1) now", "redact", "See [removed: link] now"},
+		{"an image", "See ![x](https://evil.example/p?d=1) now", "redact", "See ![x](hxxps://evil[.]example/p?d=1) now"},
 		{"an address", "Write to help@example.org", "allow", "Write to help@example.org"},
 	} {
-		got, err := w.s.CheckOutput(t.Context(), c.text, []string{"canary-1234abcd"}, true)
+		got, err := w.s.CheckOutput(t.Context(), guard.Answer{Text: c.text, Canaries: []string{"canary-1234abcd"}, Final: true})
 		if err != nil || got.Verdict != c.verdict || got.Release != c.release || got.Hold != "" {
 			t.Errorf("%s: %+v, %v", c.name, got, err)
 		}
@@ -141,22 +147,31 @@ func TestOutput(t *testing.T) {
 }
 
 // stream releases a text cut at the given places.
-func stream(t testing.TB, w *world, pieces []string, canaries []string) string {
+func stream(t testing.TB, w *world, pieces []string, a guard.Answer) string {
 	t.Helper()
 	var out strings.Builder
-	hold := ""
 	for i, p := range pieces {
-		c, err := w.s.CheckOutput(t.Context(), hold+p, canaries, i == len(pieces)-1)
+		a.Text += p
+		a.Final = i == len(pieces)-1
+		c, err := w.s.CheckOutput(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out.WriteString(c.Release)
 		if c.Verdict == guard.Block {
-			return out.String() + "<blocked>"
+			return "<blocked>"
 		}
-		hold = c.Hold
+		out.WriteString(c.Release)
+		a.Text, a.Before = c.Hold, last(out.String())
 	}
 	return out.String()
+}
+
+// last is what a caller sends again of what was released.
+func last(s string) string {
+	for len(s) > 4096 || s != "" && !utf8.RuneStart(s[0]) {
+		s = s[max(1, len(s)-4096):]
+	}
+	return s
 }
 
 func pieces(r *rand.Rand, s string) (out []string) {
@@ -184,9 +199,9 @@ func TestHoweverItIsCutTheSameIsReleased(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, text := range texts {
-		whole := stream(t, w, []string{text}, nil)
-		for range 60 {
-			if got := stream(t, w, pieces(r, text), nil); got != whole {
+		whole := stream(t, w, []string{text}, guard.Answer{})
+		for range 12 {
+			if got := stream(t, w, pieces(r, text), guard.Answer{}); got != whole {
 				t.Fatalf("cut into pieces it releases\n%q\nas a whole\n%q", got, whole)
 			}
 		}
@@ -197,7 +212,7 @@ func TestACanaryIsNeverReleasedInHalves(t *testing.T) {
 	w := open(t)
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 50 {
-		got := stream(t, w, pieces(r, "Here they are: canary-0123456789abcdef, as you asked"), []string{"canary-0123456789abcdef"})
+		got := stream(t, w, pieces(r, "Here they are: canary-0123456789abcdef, as you asked"), guard.Answer{Canaries: []string{"canary-0123456789abcdef"}})
 		if strings.Contains(got, "canary-0123456789") || !strings.HasSuffix(got, "<blocked>") {
 			t.Fatalf("released %q", got)
 		}
@@ -228,7 +243,7 @@ func FuzzCheckOutput(f *testing.F) {
 		if cut < 0 || cut > len(s) {
 			cut = len(s) / 2
 		}
-		c, err := w.s.CheckOutput(t.Context(), s[:cut], nil, false)
+		c, err := w.s.CheckOutput(t.Context(), guard.Answer{Text: s[:cut]})
 		if err != nil || !strings.HasSuffix(s[:cut], c.Hold) {
 			t.Errorf("held back %q of %q, %v", c.Hold, s[:cut], err)
 		}

@@ -95,7 +95,7 @@ func (s *Service) feedbackRoutes(p *rpc.Public) {
 	rpc.Register(p, huma.Operation{OperationID: "reviewGuardFeedback", Method: http.MethodPost, Path: feedbackPath + "/{id}", Summary: "Accept or reject somebody else's report"}, manage, s.postReview)
 	rpc.Register(p, huma.Operation{OperationID: "eraseGuardFeedback", Method: http.MethodDelete, Path: feedbackPath, Summary: "Forget what somebody reported", DefaultStatus: http.StatusNoContent}, manage,
 		func(ctx context.Context, in *reporterIn) (*struct{}, error) {
-			return nil, s.EraseReports(ctx, in.Reporter)
+			return nil, s.EraseReports(ctx, auth.From(ctx).Tenant, in.Reporter)
 		})
 	p.Handle(http.MethodPost, exportPath, manage, 0, http.HandlerFunc(s.postExport))
 	p.Document(huma.Operation{

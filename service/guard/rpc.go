@@ -19,11 +19,8 @@ func (s *Service) Internal() http.Handler {
 type handler struct{ s *Service }
 
 func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse, error) {
-	results, err := h.s.Scan(ctx, r.GetTexts(), origin(r.GetOrigin()), r.GetCollections()...)
+	results, err := h.s.Judge(ctx, Job{Texts: r.GetTexts(), Origin: origin(r.GetOrigin()), Collections: r.GetCollections(), Conversation: r.GetConversation(), Sources: r.GetSources()})
 	if err != nil {
-		return nil, err
-	}
-	if err := h.s.read(ctx, r, results); err != nil {
 		return nil, err
 	}
 	out := &pb.ScanResponse{}
@@ -34,7 +31,10 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 }
 
 func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
-	c, err := h.s.CheckOutput(ctx, r.GetText(), r.GetCanaries(), r.GetFinal(), r.GetCollections()...)
+	c, err := h.s.CheckOutput(ctx, Answer{
+		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(),
+		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(), Part: partOf(r.GetPart()),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb
 }
 
 func (h handler) Anonymize(ctx context.Context, r *pb.AnonymizeRequest) (*pb.AnonymizeResponse, error) {
-	results, err := h.s.Anonymize(ctx, r.GetConversation(), r.GetTexts())
+	results, err := h.s.Pseudonymise(ctx, r.GetConversation(), r.GetTexts(), r.GetCollections())
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +59,18 @@ func (h handler) Restore(ctx context.Context, r *pb.RestoreRequest) (*pb.Restore
 		return nil, err
 	}
 	return &pb.RestoreResponse{Release: release, Hold: hold}, nil
+}
+
+// partOf: what is not said is text.
+func partOf(p pb.AnswerPart) Part {
+	switch p {
+	case pb.AnswerPart_ANSWER_PART_REASONING:
+		return Reasoning
+	case pb.AnswerPart_ANSWER_PART_CALL:
+		return Call
+	default:
+		return Text
+	}
 }
 
 // origin: what is not said is a user's.

@@ -14,6 +14,7 @@ import (
 	"aran/platform/cache"
 	"aran/platform/fault"
 	"aran/service/guard/detect"
+	"aran/service/guard/outgoing"
 	"aran/service/guard/policy"
 )
 
@@ -53,6 +54,28 @@ type rulebook struct {
 	trial   *rulebook // the same with versions on trial in their places; nil when there are none
 	tenant  string
 	pinning func(value string) string
+
+	compile sync.Once
+	bounds  map[string]*outgoing.Boundaries // by the side on which they hold
+}
+
+// limits are the boundaries that hold on a side. Patterns that do not compile can't get into a policy.
+func (b *rulebook) limits(side string) *outgoing.Boundaries {
+	b.compile.Do(func() {
+		b.bounds = map[string]*outgoing.Boundaries{}
+		for _, on := range []string{policy.OnInput, policy.OnOutput} {
+			var list []outgoing.Boundary
+			for _, x := range b.policy.Boundaries {
+				if x.Holds(on) {
+					list = append(list, outgoing.Boundary{Name: x.Name, Phrases: x.Phrases, Patterns: x.Patterns})
+				}
+			}
+			if len(list) > 0 {
+				b.bounds[on], _ = outgoing.Compile(list)
+			}
+		}
+	})
+	return b.bounds[side]
 }
 
 type part struct {

@@ -38,7 +38,7 @@ func (s *Service) keep(ctx context.Context, decisions []decision) error {
 			if _, err := tx.Exec(ctx, count, day, d.record.Tenant, string(d.record.Origin), d.record.Verdict, int64(1)); err != nil {
 				return err
 			}
-			if s.history.days > 0 && d.record.ID != "" { // what is no verdict on a text has no record
+			if s.history.days > 0 {
 				if err := insertRecord(ctx, tx, d.record); err != nil {
 					return err
 				}

@@ -167,19 +167,19 @@ func (s *Service) exported(ctx context.Context, id auth.Identity, ids []string, 
 	})
 }
 
-func (s *Service) eraseFeedback(ctx context.Context, id auth.Identity, reporter string) error {
+func (s *Service) eraseFeedback(ctx context.Context, tenant, actor, reporter string) error {
 	return s.db.Tx(ctx, func(tx *store.Tx) error {
-		n, err := tx.Exec(ctx, forgetReporter, id.Tenant, reporter)
+		n, err := tx.Exec(ctx, forgetReporter, tenant, reporter)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, forgetReviewer, id.Tenant, reporter); err != nil {
+		if _, err := tx.Exec(ctx, forgetReviewer, tenant, reporter); err != nil {
 			return err
 		}
 		if n == 0 {
 			return nil
 		}
-		return tx.Emit(ctx, store.Event{Type: TypeFeedbackErased, Tenant: id.Tenant, Actor: id.Subject, Data: ErasedEvent{n}})
+		return tx.Emit(ctx, store.Event{Type: TypeFeedbackErased, Tenant: tenant, Actor: actor, Data: ErasedEvent{n}})
 	})
 }
 

@@ -111,3 +111,17 @@ func scanTaint(r store.Row, more ...any) (s taint.State, err error) {
 	}
 	return s, nil
 }
+
+// keepRefusal counts a refused tool call and writes its event.
+func (s *Service) keepRefusal(ctx context.Context, where string, e store.Event) error {
+	err := s.db.Tx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, count, today(), e.Tenant, where, Block, int64(1)); err != nil {
+			return err
+		}
+		return tx.Emit(ctx, e)
+	})
+	if err == nil {
+		fault.Point("guard.tool_refused")
+	}
+	return err
+}

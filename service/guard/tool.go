@@ -18,6 +18,7 @@ import (
 	"aran/platform/rpc"
 	"aran/platform/store"
 	"aran/service/guard/detect"
+	"aran/service/guard/policy"
 	"aran/service/guard/taint"
 )
 
@@ -35,50 +36,43 @@ type ToolResult struct {
 	Policy   string
 }
 
-// tools are the policies on tools that hold for collections, and what they come from. A policy that says nothing of tools leaves
-// them to taint.Default.
-func (s *Service) tools(ctx context.Context, collections []string) (taint.Policies, *rulebook, error) {
-	book, err := s.rulebook(ctx, Job{Collections: collections})
-	if err != nil {
-		return nil, nil, err
+// toolsOf is what a policy says about tools. Where it says nothing about what comes after untrusted text, tools that only read go
+// on, and the rest is asked about.
+func toolsOf(t policy.Tools) taint.Policies {
+	out := taint.FromLists(taint.Lists(t.Always), taint.Lists(t.AfterUntrusted))
+	if reflect.ValueOf(t.AfterUntrusted).IsZero() {
+		out[1] = taint.Default()
+		out[1].Rules = append(out[1].Rules, taint.Rule{Tools: []string{"*"}, UpTo: taint.Document, Beyond: taint.Ask})
 	}
-	t := book.policy.Tools
-	if reflect.ValueOf(t).IsZero() {
-		return taint.Policies{taint.Default()}, book, nil
-	}
-	return taint.FromLists(taint.Lists(t.Always), taint.Lists(t.AfterUntrusted)), book, nil
+	return out
 }
 
 // isAttack tells findings of attacks from those of private and dangerous data.
-func isAttack(f detect.Finding) bool { return f.Kind == "injection" || f.Kind == "jailbreak" }
+func isAttack(f detect.Finding) bool { return policy.Class(f.Kind) == "injection" }
 
 // read notes that a conversation has read texts, and what was found in them. It is kept before anybody is told the verdicts.
-func (s *Service) read(ctx context.Context, r *pb.ScanRequest, results []Result) error {
-	if r.GetConversation() == "" || origin(r.GetOrigin()) == detect.Output {
+func (s *Service) read(ctx context.Context, job Job, book *rulebook, results []Result) error {
+	if job.Conversation == "" || job.Origin == detect.Output {
 		return nil
 	}
-	if n := len(r.GetSources()); n > 0 && n != len(r.GetTexts()) {
-		return fault.New(fault.Invalid, "invalid", "There are %d sources for %d texts; give one for each, or none.", n, len(r.GetTexts()))
+	if n := len(job.Sources); n > 1 && n != len(job.Texts) {
+		return fault.New(fault.Invalid, "invalid", "There are %d sources for %d texts; give one for each, one for all, or none.", n, len(job.Texts))
 	}
-	policies, _, err := s.tools(ctx, r.GetCollections())
-	if err != nil {
-		return err
-	}
-	reads := make([]taint.Read, len(r.GetTexts()))
-	for i, text := range r.GetTexts() {
-		reads[i] = taint.Read{Text: text, Origin: origin(r.GetOrigin()), Attack: results[i].Verdict != Allow && slices.ContainsFunc(results[i].Findings, isAttack)}
-		if len(r.GetSources()) > 0 {
-			reads[i].Source = r.GetSources()[i]
+	reads := make([]taint.Read, len(job.Texts))
+	for i, text := range job.Texts {
+		reads[i] = taint.Read{Text: text, Origin: job.Origin, Attack: results[i].Verdict != Allow && slices.ContainsFunc(results[i].Findings, isAttack)}
+		if n := len(job.Sources); n > 0 {
+			reads[i].Source = job.Sources[min(i, n-1)]
 		}
 	}
 	id := auth.From(ctx)
-	return s.markTaint(ctx, talk{id.Tenant, id.Subject, r.GetConversation()}, policies, reads)
+	return s.markTaint(ctx, talk{id.Tenant, id.Subject, job.Conversation}, toolsOf(book.policy.Tools), reads)
 }
 
 // CheckTool says whether a model may use a tool now, after what its conversation has read. A refusal is recorded before it returns.
 func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error) {
 	id := auth.From(ctx)
-	policies, book, err := s.tools(ctx, c.Collections)
+	book, err := s.policies.book(ctx, id.Tenant, c.Collections)
 	if err != nil {
 		return ToolResult{}, err
 	}
@@ -87,17 +81,17 @@ func (s *Service) CheckTool(ctx context.Context, c ToolCall) (ToolResult, error)
 	if err != nil {
 		return ToolResult{}, err
 	}
-	d := policies.Decide(state, t.key(), taint.Call{Tool: c.Tool, Arguments: c.Arguments})
+	d := toolsOf(book.policy.Tools).Decide(state, t.key(), taint.Call{Tool: c.Tool, Arguments: c.Arguments})
 	out := ToolResult{Outcome: d.Outcome, Level: d.Level, Policy: book.name}
 	for _, r := range d.Reasons {
 		out.add(r.Outcome, detect.Finding{Kind: r.Kind, Rule: r.Rule, Score: 1, Why: r.Why})
 	}
-	s.judgeArguments(&out, c.Arguments, book)
+	s.judgeArguments(ctx, &out, c.Arguments, book.policy)
 	return out, s.recordTool(ctx, c, state, out)
 }
 
 // judgeArguments looks at what a call would carry: orders for whoever reads it next, and secrets.
-func (s *Service) judgeArguments(out *ToolResult, arguments string, book *rulebook) {
+func (s *Service) judgeArguments(ctx context.Context, out *ToolResult, arguments string, p policy.Policy) {
 	tainted := out.Level >= taint.Untrusted
 	weight := func(beyond taint.Outcome) taint.Outcome {
 		if tainted {
@@ -105,12 +99,12 @@ func (s *Service) judgeArguments(out *ToolResult, arguments string, book *rulebo
 		}
 		return taint.Flag
 	}
-	if o := s.attack(arguments, detect.Tool, book.policy); o.score >= book.policy.Thresholds.Tool.Block {
-		for _, f := range o.findings {
+	if seen := s.attack(ctx, arguments, detect.Tool, p); seen.score >= thresholdOf(p, detect.Tool).Block {
+		for _, f := range seen.findings {
 			out.add(weight(taint.Ask), f)
 		}
 	}
-	for _, f := range s.private(arguments, book.policy) {
+	for _, f := range s.private(arguments, p) {
 		if f.Kind == "secret" {
 			out.add(weight(taint.Deny), f)
 		}
@@ -157,7 +151,7 @@ func (s *Service) recordTool(ctx context.Context, c ToolCall, state taint.State,
 		}
 	}
 	id := auth.From(ctx)
-	return s.keep(ctx, []decision{{record: Record{Tenant: id.Tenant, Origin: where, Verdict: Block}, event: store.Event{Type: TypeToolRefused, Tenant: id.Tenant, Actor: id.Subject, Subject: data.ArgumentsDigest, Data: data}}})
+	return s.keepRefusal(ctx, where, store.Event{Type: TypeToolRefused, Tenant: id.Tenant, Actor: id.Subject, Subject: data.ArgumentsDigest, Data: data})
 }
 
 // CheckTool answers other services. A call that a person must be asked about is BLOCK with a finding of kind tool.ask.

@@ -40,7 +40,7 @@ func rule(p, floor policy.Policy, o observation, spared func(detect.Finding) boo
 		if policy.Class(f.Kind) == "injection" {
 			continue // the score speaks for all of them
 		}
-		act := actions.For(f.Kind)
+		act := actionFor(p, actions, f)
 		if spared != nil && spared(f) {
 			act = Allow
 			if slices.Contains([]string{"secret", "canary", "leakage"}, policy.Class(f.Kind)) {
@@ -113,6 +113,20 @@ func thresholdOf(p policy.Policy, o detect.Origin) policy.Threshold {
 
 // decide makes the verdict on a text of what was found in it: by policy, then by what the allow-list spares.
 func (s *Service) decide(text string, o observation, book *rulebook, now time.Time) Result {
+	verdict := s.weigh(text, o, book, now)
+	r := Result{
+		Verdict: verdict.verdict, Score: verdict.score, Layers: o.layers, Findings: o.findings, Policy: book.name,
+		Why:    fmt.Sprintf("%s (policy %s)", verdict.why, book.by(verdict, o.origin)),
+		attack: o.score,
+	}
+	if r.Verdict == Redact {
+		r.Redacted = redact(text, verdict.cut)
+	}
+	return r
+}
+
+// weigh applies the policy and the allow-list.
+func (s *Service) weigh(text string, o observation, book *rulebook, now time.Time) ruling {
 	floor := s.cfg.Floor
 	verdict := rule(book.policy, floor, o, nil)
 	if verdict.verdict != Allow {
@@ -125,15 +139,19 @@ func (s *Service) decide(text string, o observation, book *rulebook, now time.Ti
 			}
 		}
 	}
-	r := Result{
-		Verdict: verdict.verdict, Score: verdict.score, Layers: o.layers, Findings: o.findings, Policy: book.name,
-		Why:    fmt.Sprintf("%s (policy %s)", verdict.why, book.by(verdict, o.origin)),
-		attack: o.score,
+	return verdict
+}
+
+// actionFor is what a policy says about a finding. A boundary may name an action of its own.
+func actionFor(p policy.Policy, side policy.Actions, f detect.Finding) string {
+	if f.Kind == "topic" {
+		for _, b := range p.Boundaries {
+			if b.Name == f.Rule && b.Action != "" {
+				return b.Action
+			}
+		}
 	}
-	if r.Verdict == Redact {
-		r.Redacted = redact(text, verdict.cut)
-	}
-	return r
+	return side.For(f.Kind)
 }
 
 // redact takes findings out of a text, and says what was there.
@@ -159,7 +177,7 @@ func explain(f detect.Finding) string {
 		return fmt.Sprintf("Rule %s: it reads like an instruction to the model.", f.Rule)
 	case "secret":
 		return fmt.Sprintf("It has the form of a secret (%s).", f.Rule)
-	case "pii", "contact":
+	case "pii", "contact", "indirect":
 		return fmt.Sprintf("It has the form of personal data (%s).", f.Rule)
 	case "links":
 		return fmt.Sprintf("Shown, it could carry data to another host (%s).", f.Rule)

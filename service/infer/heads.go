@@ -46,6 +46,8 @@ type tokenEncoder interface {
 // headroom is where heads are kept that were read.
 type headroom struct {
 	builtin *heads.Head // reranks
+	// injection tells instructions in a text, for the guard
+	injection *heads.Head
 	tokens  tokenEncoder
 	gate    *queue.Gate // of reranking
 
@@ -61,15 +63,21 @@ func (s *Service) openHeads() (err error) {
 	s.heads.gate = queue.NewGate(queue.Options{
 		What: "passages are reranked", AtOnce: s.cfg.embedAtOnce(), Calls: s.cfg.EmbedQueue, Wait: s.cfg.EmbedWait, Refused: s.refusals("rerank"),
 	})
-	s.heads.builtin, err = heads.Builtin()
+	if s.heads.builtin, err = heads.Builtin(); err != nil {
+		return err
+	}
+	s.heads.injection, err = heads.Injection()
 	return err
 }
 
 // head finds a head by its model's name; empty and `default` stand for the first of the kind, which for reranking
 // is the one inside the program. All of its file is compared with the manifest before it is read.
 func (s *Service) head(ctx context.Context, name, kind string) (*heads.Head, string, error) {
-	if kind == registry.Rerank && (name == "" || name == DefaultName || name == heads.RerankName) {
+	switch {
+	case kind == registry.Rerank && (name == "" || name == DefaultName || name == heads.RerankName):
 		return s.heads.builtin, heads.RerankName, nil
+	case kind == registry.Classify && name == heads.InjectionName:
+		return s.heads.injection, heads.InjectionName, nil
 	}
 	name, err := s.resolve(name, kind)
 	if err != nil {

@@ -303,7 +303,7 @@ func (s *Service) resolve(name, kind string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if m.Kind == kind && (name == known || name == "" || name == DefaultName) {
+		if m.Kind == kind && (name == known || m.Engine != registry.Inside && (name == "" || name == DefaultName)) {
 			return known, nil
 		}
 	}
@@ -354,7 +354,7 @@ func (s *Service) model(m *registry.Model) Model {
 	}
 	sm := s.lookup(m.Name)
 	if sm == nil {
-		if m.Status == registry.Installed {
+		if m.Status == registry.Installed || m.Engine == registry.Inside {
 			out.Status = Ready // data beside another model
 		}
 		return out

@@ -162,6 +162,9 @@ func (s *Service) showVersion(v *registry.Model, m *Model) versionBody {
 	if v.Engine == registry.Builtin {
 		out.Digest, out.Status = s.encoderDigest, string(registry.Installed)
 	}
+	if v.Engine == registry.Inside {
+		out.Status = string(registry.Installed)
+	}
 	for _, loaded := range m.Versions {
 		if loaded.Version == v.Version && loaded.Digest == out.Digest {
 			out.Status, out.Active, out.Percent = loaded.Status, loaded.Active, loaded.Percent

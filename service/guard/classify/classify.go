@@ -24,7 +24,7 @@ type Model struct {
 	concept *concepts
 }
 
-//go:embed model.bin
+//go:embed model.aran
 var builtin []byte
 
 // Builtin is the model inside the program.

@@ -30,7 +30,7 @@ type SourceCount struct {
 }
 
 // featuresVersion names the form of the features: another one can't use the weights.
-const featuresVersion = "windows of 64 words, grams 1-2, pieces, concepts near 7; 1"
+const featuresVersion = "windows of 64 words, grams 1-2, pieces, concepts near 7; 2"
 
 // A file is the magic, the length of the header and the header as JSON, then the bias, and three lists: hashes and
 // weights of grams, the same of pieces, and the dense weights. All numbers are little-endian, lists have their length in

@@ -20,15 +20,28 @@ type word struct {
 	question   bool    // it is a question mark
 }
 
-// number stands for every number, so that none is learnt.
-var number = hash("0") //nolint:gochecknoglobals // a constant
+// Each number is the same word, and so is each link and each mail address: none is learnt.
+var (
+	number = hash("0")      //nolint:gochecknoglobals // a constant
+	link   = hash("<link>") //nolint:gochecknoglobals // a constant
+	mail   = hash("<mail>") //nolint:gochecknoglobals // a constant
+)
 
 // split cuts a text in plain form into words.
 func split(s string, c *concepts) []word {
 	out := make([]word, 0, len(s)/5+4)
 	first := true
+	run := 0 // where the run of characters without a space ends
 	for i := 0; i < len(s); {
 		start, b := i, s[i]
+		if i >= run {
+			var place uint64
+			if run, place = runAt(s, i); place != 0 {
+				out = append(out, word{start: i, end: run, hash: place, mark: true})
+				i = run
+				continue
+			}
+		}
 		switch {
 		case b == ' ' || b == '\n' || b == '\t' || b == '\r':
 			i++
@@ -57,6 +70,34 @@ func split(s string, c *concepts) []word {
 	}
 	return out
 }
+
+// runAt says where the run of characters without a space that begins at i ends, and whether it is an address: those all
+// count as one word, so that none is learnt.
+func runAt(s string, i int) (end int, place uint64) {
+	end = i + 1
+	at := 0
+	for end < len(s) && s[end] != ' ' && s[end] != '\n' && s[end] != '\t' && s[end] != '\r' {
+		if s[end] == '@' {
+			at = end
+		}
+		end++
+	}
+	run := s[i:end]
+	switch {
+	case len(run) > longestAddress || len(run) < shortestAddress:
+	case strings.Contains(run, "://") || strings.HasPrefix(run, "www."):
+		return end, link
+	case at > i && strings.Contains(s[at:end], "."):
+		return end, mail
+	}
+	return end, 0
+}
+
+// Bounds of what is taken for an address; what is longer hides something.
+const (
+	shortestAddress = 6
+	longestAddress  = 120
+)
 
 // wordByte tells what words are made of; all that is not ASCII counts, whatever it is.
 func wordByte(b byte) bool {

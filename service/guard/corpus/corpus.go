@@ -84,7 +84,11 @@ func whole(rows []Row) []Row {
 // without any is its own key.
 func Key(s string) string {
 	var b strings.Builder
-	for _, r := range norm.NFKC.String(s) {
+	b.Grow(len(s))
+	if !norm.NFKC.IsNormalString(s) {
+		s = norm.NFKC.String(s)
+	}
+	for _, r := range s {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) {
 			b.WriteRune(unicode.ToLower(r))
 		}

@@ -25,6 +25,9 @@ const (
 	attacksPer  = 4
 )
 
+// One in wrapped documents stands in the prompt of a user who asks something about it: inserts of the "language" task.
+const wrapped = 4
+
 // One in carrierOf found documents of these families carries something as well.
 const carrierOf = 3
 
@@ -66,6 +69,11 @@ func documents(found []Row) ([]Row, error) {
 		}
 		out = append(out, got...)
 	}
+	rows, err = generated(s, into)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, rows...)
 	for _, r := range found {
 		if rnd := seeded(r.Source, r.Text, 0); r.Label == 0 && carries[r.Family] && rnd.IntN(carrierOf) == 0 {
 			out = append(out, into.twins(r)...)
@@ -91,19 +99,8 @@ func (into inserts) file(name string) ([]Row, error) {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	var out []Row
-	for _, part := range strings.Split("\n"+string(b), "\n## source=")[1:] {
-		head, body, _ := strings.Cut(part, "\n")
-		g, err := header("## source=" + head)
-		if err != nil {
-			return nil, fmt.Errorf("documents %s: %w", name, err)
-		}
-		for _, d := range strings.Split("\n"+body+"\n", "\n%%%\n") {
-			if strings.TrimSpace(d) != "" {
-				out = append(out, into.pairs(g, strings.TrimSpace(d))...)
-			}
-		}
-	}
-	return out, nil
+	err = sections(name, string(b), func(g group, d string) { out = append(out, into.pairs(g, d)...) })
+	return out, err
 }
 
 // pairs makes the rows of one document.
@@ -128,6 +125,9 @@ func (into inserts) pairs(g group, doc string) []Row {
 		r.Text = strings.TrimSpace(place(g.family, doc, p.text, rnd))
 		if label == 1 {
 			r.Family = "indirect_" + p.family
+		}
+		if wraps := into["task"][0]; g.lang == "en" && rnd.IntN(wrapped) == 0 {
+			r.Text = strings.ReplaceAll(wraps[rnd.IntN(len(wraps))].text, "DOCUMENT", r.Text)
 		}
 		out = append(out, r)
 	}

@@ -98,11 +98,7 @@ func list(name string, s slots) ([]Row, error) {
 				err = fmt.Errorf("training file %s, line %d: %w", name, i+1, err)
 			}
 		case strings.HasPrefix(line, "# ") || line == "#" || strings.TrimSpace(line) == "":
-		case strings.HasPrefix(line, "@") && strings.Contains(line, " | "):
-			k, v, _ := strings.Cut(line[1:], " ")
-			for _, x := range strings.Split(v, " | ") {
-				s[k] = append(s[k], strings.ReplaceAll(strings.TrimSpace(x), `\n`, "\n"))
-			}
+		case s.define(line):
 		default:
 			err = take(i+1, strings.ReplaceAll(line, `\n`, "\n"))
 		}
@@ -114,6 +110,18 @@ func list(name string, s slots) ([]Row, error) {
 		return nil, fmt.Errorf("training file %s: a block is not closed", name)
 	}
 	return out, nil
+}
+
+// define adds a slot if the line is one.
+func (s slots) define(line string) bool {
+	if !strings.HasPrefix(line, "@") || !strings.Contains(line, " | ") {
+		return false
+	}
+	k, v, _ := strings.Cut(line[1:], " ")
+	for _, x := range strings.Split(v, " | ") {
+		s[k] = append(s[k], strings.ReplaceAll(strings.TrimSpace(x), `\n`, "\n"))
+	}
+	return true
 }
 
 func header(line string) (group, error) {

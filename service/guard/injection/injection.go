@@ -73,7 +73,8 @@ func (d *Detector) Model() *classify.Model { return d.model }
 
 // Judgement is what was found in one text.
 type Judgement struct {
-	Score    float64 // probability of an attack, 0 to 1
+	Score    float64            // probability of an attack, 0 to 1
+	Layers   map[string]float64 // what each layer that looked says alone, 0 to 1
 	Findings []detect.Finding
 	Missing  []string // layers that were asked for and could not answer; a finding of the kind Degraded says why
 }
@@ -199,7 +200,8 @@ func (l *look) judge(layers ...string) Judgement {
 	if c == nil { // a model without embeddings
 		c = l.d.model.Combiner(Rules, Compact)
 	}
-	j := Judgement{Score: c.Probability(l.evidence), Findings: l.found}
+	rules := l.d.model.Combiner(Rules).Probability(classify.Evidence{Rules: l.evidence.Rules})
+	j := Judgement{Score: c.Probability(l.evidence), Findings: l.found, Layers: map[string]float64{Rules: rules}}
 	if len(layers) > 1 {
 		j.Score = max(j.Score, l.places(c))
 	}
@@ -208,7 +210,12 @@ func (l *look) judge(layers ...string) Judgement {
 	}
 	alone := l.evidence
 	alone.Rules = 0
-	if p := c.Probability(alone); p >= Told {
+	p := c.Probability(alone)
+	j.Layers[Compact] = l.d.model.Combiner(Rules, Compact).Probability(alone)
+	if len(layers) > 2 {
+		j.Layers[Embeddings] = 1 / (1 + math.Exp(-l.evidence.Embeddings))
+	}
+	if p >= Told {
 		layer := l.layers[l.at]
 		start, end := layer.Span(l.d.model.Strongest(layer.Plain, l.best))
 		j.Findings = append(j.Findings, detect.Finding{

@@ -27,7 +27,7 @@ func luhn(s string) bool {
 
 // isCard checks issuer, length and check digit of a payment card.
 func isCard(s string) bool {
-	if len(s) < 13 || len(s) > 19 || same(s) || !luhn(s) {
+	if len(s) < 12 || len(s) > 19 || same(s) || !luhn(s) {
 		return false
 	}
 	two, three, four, six := number(s[:2]), number(s[:3]), number(s[:4]), number(s[:6])
@@ -44,12 +44,12 @@ func isCard(s string) bool {
 		return n >= 16
 	case two == 36 || two == 38 || two == 39 || three >= 300 && three <= 305: // Diners
 		return n >= 14
-	case four >= 3528 && four <= 3589: // JCB
+	case two == 35: // JCB has 3528 to 3589 of it
 		return n >= 16
 	case four == 1800 || four == 2131: // JCB
 		return n == 15
 	case two == 50 || two >= 56 && two <= 58 || two == 63 || two == 67 || two == 69: // Maestro
-		return n >= 13
+		return n >= 12
 	}
 	return false
 }

@@ -80,8 +80,13 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 			add("pii.ifsc", "in.ifsc", score, end)
 		}
 	case 15:
-		if isGSTIN(up) {
+		switch {
+		case isGSTIN(up):
 			add("pii.gstin", "in.gstin", 0.98, end)
+		case up[5] == '2' && (up[6] == 'A' || up[6] == 'B') && allDigits(up[:6]) && allDigits(up[7:]): // born in Corsica
+			if isNIR(up[:5] + map[byte]string{'A': "19", 'B': "18"}[up[6]] + up[7:]) {
+				add("pii.national_id", "eu.fr.nir", 0.9, end)
+			}
 		}
 	case 16:
 		if isCodiceFiscale(up) {
@@ -171,6 +176,12 @@ func (x *scanner) grouped(i int, up string, add func(kind, rule string, score fl
 	}
 	if cut, ok := at(10); ok && len(up) == 3 && isShape(s[:10], "AAA9999999") && ctx()&cVoter != 0 {
 		add("pii.voter_id", "in.voter_id", 0.9, cut)
+	}
+	if n := len(up); n >= 2 && n <= 4 && isLetter(up[0]) && up[n-1] != 'O' && i+1 < len(x.tokens) && x.between(i) == " " { // NR14 9EH
+		if in := x.text(x.tokens[i+1]); len(in) == 3 && isShape(in, "9AA") && upperCode(in) && strings.ContainsAny(up, "0123456789") {
+			x.add("pii.postcode", "eu.postcode", 0.75, int(x.tokens[i].start), int(x.tokens[i+1].end))
+			return
+		}
 	}
 	if cut, ok := at(8); ok && len(up) == 1 && isShape(s[:8], "A9999999") && ctx()&cPassport != 0 {
 		add("pii.passport", "in.passport", 0.9, cut)

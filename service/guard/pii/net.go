@@ -127,11 +127,18 @@ func (x *scanner) urls() {
 		for start < at && !isLetter(x.s[start]) {
 			start++
 		}
+		for _, known := range []string{"https", "http"} { // behind a line's end that is written as in JSON
+			if strings.HasSuffix(x.s[start:at], known) {
+				start = at - len(known)
+				break
+			}
+		}
 		end := x.urlEnd(from)
 		if start == at || end <= from {
 			continue
 		}
 		x.url(start, from, end)
+		from = end
 	}
 	for from := 0; ; {
 		at := strings.Index(x.s[from:], "www.")
@@ -140,22 +147,26 @@ func (x *scanner) urls() {
 		}
 		at += from
 		from = at + 4
-		if end := x.urlEnd(from); end > from+3 && (at == 0 || x.s[at-1] != '/' && !isLetter(x.s[at-1])) && strings.IndexByte(x.s[from:end], '.') > 0 {
+		end := x.urlEnd(from)
+		if end > from+3 && (at == 0 || x.s[at-1] != '/' && !isLetter(x.s[at-1])) && strings.IndexByte(x.s[from:end], '.') > 0 {
 			score := 0.4
 			if strings.IndexByte(x.s[at:end], '?') >= 0 {
 				score = 0.75
 			}
 			x.add("pii.url", "url", score, at, end)
 		}
+		from = max(from, end)
 	}
 }
 
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
+var noURL = [256]bool{'"': true, '<': true, '>': true, '`': true, '{': true, '}': true, '|': true, '\\': true, '^': true} //nolint:gochecknoglobals // a constant table
+
 // urlEnd is where a link ends: before white space, quotes and brackets, and before a sentence's last mark.
 func (x *scanner) urlEnd(from int) int {
 	end := from
-	for end < len(x.s) && end-from < 2048 && x.s[end] > ' ' && strings.IndexByte("\"<>`{}|\\^", x.s[end]) < 0 {
+	for end < len(x.s) && end-from < 2048 && x.s[end] > ' ' && !noURL[x.s[end]] {
 		end++
 	}
 	for range 8 {

@@ -44,7 +44,7 @@ func (x *scanner) numbers(i int) int {
 			case groups > 2 && x.between(b-1) != w.sep:
 				w.sep = "?"
 			}
-			if n < 5 {
+			if n < 3 {
 				continue
 			}
 			w.first, w.last, w.digits, w.form, w.start, w.end = a, b, string(buf[:n]), string(form[:groups]), int(x.tokens[a].start), int(t.end)
@@ -84,7 +84,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 	if x.birthday(w, ctx) {
 		return true
 	}
-	if n >= 13 && isCard(d) && (plain || spaced && cardForm(w.form)) {
+	if n >= 12 && (n > 12 || ctx()&cCard != 0) && isCard(d) && (plain || spaced && cardForm(w.form)) {
 		score := near(0.99, 0.9, ctx(), cCard)
 		if plain {
 			score = near(0.99, 0.7, ctx(), cCard)
@@ -97,7 +97,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 		}
 	}
 	switch n {
-	case 8:
+	case 7, 8:
 		if plain && ctx()&(cAccount|cLicence|cPassport) != 0 && whole {
 			x.labelled(w, ctx())
 		}
@@ -137,7 +137,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 			x.add("pii.health_id", "eu.gb.nhs", 0.93, w.start, w.end)
 		case c&cNPI != 0 && plain && isNPI(d):
 			x.add("pii.npi", "us.npi", 0.93, w.start, w.end)
-		case c&cAccount != 0 && c&cPhone == 0 && plain && whole:
+		case c&(cAccount|cLicence) != 0 && c&cPhone == 0 && plain && whole:
 			x.labelled(w, c)
 		}
 	case 11:
@@ -145,7 +145,7 @@ func (x *scanner) number(w window, begins, ends bool) bool { //nolint:revive,goc
 		case w.form == "bbbcb" && isBelgian(d):
 			x.add("pii.national_id", "eu.be.national", 0.95, w.start, w.end)
 		case (plain || w.form == "bccc") && isSteuerID(d) && whole:
-			score := near(0.97, 0.5, ctx(), cTax)
+			score := near(0.97, 0.45, ctx(), cTax)
 			if !plain {
 				score = near(0.97, 0.7, ctx(), cTax)
 			}
@@ -270,6 +270,8 @@ func (x *scanner) postcode(w window, whole bool, ctx func() uint64) { //nolint:r
 			c = 0.6
 		}
 		x.add("pii.postcode", "in.postcode", c, w.start, w.end)
+	case whole && (w.form == "c" || w.form == "d" || w.form == "bc" && w.sep == "-") && ctx()&cPost != 0:
+		x.add("pii.postcode", "eu.postcode", 0.75, w.start, w.end)
 	case w.form == "e" && whole && ctx()&cPost != 0, w.form == "ed" && w.sep == "-" && ctx()&(cPost|cAddress) != 0:
 		x.add("pii.postcode", "us.postcode", 0.8, w.start, w.end)
 	}

@@ -6,9 +6,9 @@ import (
 	"github.com/nyaruka/phonenumbers"
 )
 
-// regions whose national form of a number is understood, by pack.
-var regions = map[string][]string{ //nolint:gochecknoglobals // a constant table
-	"in": {"IN"}, "us": {"US"}, "eu": {"GB", "DE", "FR", "ES", "IT", "NL", "BE", "PL", "PT", "IE", "SE", "AT", "CH"},
+// dialled are the country codes of the regions whose national form of a number is understood, by pack.
+var dialled = map[string][]string{ //nolint:gochecknoglobals // a constant table
+	India: {"91"}, States: {"1"}, Europe: {"44", "49", "33", "34", "39", "31", "32", "48", "351", "353", "46", "43", "41"},
 }
 
 // phone finds telephone numbers; a library knows which ones countries give out.
@@ -25,21 +25,20 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 	if !international && start < w.start && !strings.Contains(x.s[w.start:w.end], ")") {
 		start = w.start
 	}
-	if !begins && !international || x.inCode(start, w.end) || w.sep == "/" && len(w.form) > 2 {
+	if !begins && !international || x.inCode(start, w.end) || w.sep == "/" && len(w.form) > 2 || w.sep == "." && len(w.form) == 2 && !international {
 		return
 	}
 	if international {
 		if !ends && len(w.digits) < 11 {
 			return // the rest belongs to it
 		}
-		if p, err := phonenumbers.Parse("+"+w.digits, ""); err == nil {
-			switch {
-			case phonenumbers.IsValidNumber(p):
-				x.add("pii.phone", "phone.international", 0.95, start, w.end)
-			case phonenumbers.IsPossibleNumber(p):
-				x.add("pii.phone", "phone.international", near(0.8, 0.6, ctx(), cPhone), start, w.end)
-			}
-		} else if n >= 9 && ends {
+		p := parsed(w.digits)
+		switch {
+		case phonenumbers.IsValidNumber(p):
+			x.add("pii.phone", "phone.international", 0.95, start, w.end)
+		case ends && phonenumbers.IsPossibleNumber(p):
+			x.add("pii.phone", "phone.international", near(0.8, 0.6, ctx(), cPhone), start, w.end)
+		case ends && n >= 9:
 			x.add("pii.phone", "phone.international", 0.55, start, w.end)
 		}
 		return
@@ -48,7 +47,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 		return
 	}
 	d, c := w.digits, ctx()
-	if c&(cAadhaar|cPAN|cAccount|cRouting|cCard|cSSN|cNPI|cHealth|cIMEI) != 0 && c&cPhone == 0 {
+	if c&(cAadhaar|cPAN|cAccount|cRouting|cCard|cSSN|cNPI|cHealth|cIMEI|cIdentity|cTax|cMedicare|cPassport|cLicence|cDutch) != 0 && c&cPhone == 0 {
 		return
 	}
 	score := 0.0
@@ -69,7 +68,7 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 		score = near(0.9, 0.5, c, cPhone)
 	case c&cPhone != 0 && n >= 9 && x.valid(d, "in", "us", "eu"):
 		score = 0.8
-	case c&cPhone != 0 && (n == 7 && w.form == "cd" || n >= 8 && n <= 13 && c&(cBirth|cTime) == 0):
+	case c&cPhone != 0 && (n == 7 && w.form == "cd" || n >= 8 && n <= 13 && c&(cBirth|cTime) == 0 && !(w.form == "bbd" || w.form == "dbb")):
 		score = 0.6
 	case (n == 10 || n == 11) && strings.HasSuffix(w.form, "ccd") && w.sep != " ": // three, three, four, but of no area that exists
 		score = 0.6
@@ -79,17 +78,57 @@ func (x *scanner) phone(w window, begins, ends bool, ctx func() uint64) { //noli
 	}
 }
 
-// valid asks the library about the regions of packs.
+// valid asks about the regions of packs: the library, or for India's mobile numbers and North America the rule itself.
 func (x *scanner) valid(digits string, packs ...string) bool {
 	for _, pack := range packs {
 		if !x.opt.has(pack) {
 			continue
 		}
-		for _, r := range regions[pack] {
-			if p, err := phonenumbers.Parse(digits, r); err == nil && phonenumbers.IsValidNumberForRegion(p, r) {
+		for _, code := range dialled[pack] {
+			national := strings.TrimPrefix(digits, "0")
+			switch {
+			case strings.HasPrefix(digits, code) && len(digits) > 10 && digits[0] != '0':
+				national = digits[len(code):]
+			case code == "39" || code == "34" || code == "48":
+				national = digits // these have no trunk prefix
+			}
+			switch {
+			case code == "91" && len(national) == 10 && national[0] >= '6':
 				return true
+			case code == "1":
+				if len(national) == 10 && national[0] >= '2' && national[3] >= '2' && national[1:3] != "11" && national[4:6] != "11" {
+					return true
+				}
+			case digits[0] == '0' || national != strings.TrimPrefix(digits, "0") || code != "44" && code != "49":
+				if phonenumbers.IsValidNumber(parsed(code + national)) {
+					return true
+				}
 			}
 		}
 	}
 	return false
 }
+
+// parsed is a number that begins with its country code, without the library's own way of reading texts, which is slow.
+func parsed(d string) *phonenumbers.PhoneNumber {
+	code := 3
+	switch {
+	case d[0] == '1' || d[0] == '7':
+		code = 1
+	case twoDigits[d[:2]]:
+		code = 2
+	}
+	p := &phonenumbers.PhoneNumber{}
+	country, national, zero := int32(number(d[:code])), uint64(number(d[code:])), d[code] == '0' //nolint:gosec // three and twelve digits
+	p.CountryCode, p.NationalNumber = &country, &national
+	if zero {
+		if d[:code] != "39" { // a zero that many write and nobody dials: +44 (0)20
+			return p
+		}
+		p.ItalianLeadingZero = &zero
+	}
+	return p
+}
+
+// twoDigits are the country codes of two digits (ITU-T E.164 annex); 1 and 7 have one, all others three.
+var twoDigits = set("20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84 86 90 91 92 93 94 95 98") //nolint:gochecknoglobals // a constant table

@@ -21,13 +21,18 @@ type scanner struct {
 	tokens []token
 	opt    Options
 	out    []detect.Finding
+	words  []word // of tokens, as names; made as they are asked for
 }
 
 // split makes the tokens.
 func split(s string) []token {
-	out := make([]token, 0, len(s)/5+4)
+	out := make([]token, 0, len(s)/4+4)
 	for i := 0; i < len(s); {
 		k, size := classOf(s, i)
+		if s[i] == '\\' && i+1 < len(s) && (s[i+1] == 'n' || s[i+1] == 'r' || s[i+1] == 't') { // a line's end, written as in JSON
+			i += 2
+			continue
+		}
 		if n := len(out); k == classMark || s[i] == 'x' && n > 0 && int(out[n-1].end) == i {
 			i += size
 			continue
@@ -137,10 +142,10 @@ var contextWords = map[string]uint64{ //nolint:gochecknoglobals // a constant ta
 	"imei": cIMEI, "handset": cIMEI, "device": cIMEI, "dob": cBirth, "birth": cBirth, "born": cBirth, "birthday": cBirth, "birthdate": cBirth, "geboren": cBirth, "geburtsdatum": cBirth, "né": cBirth, "née": cBirth, "naissance": cBirth, "nacimiento": cBirth, "nascita": cBirth, "nato": cBirth, "nata": cBirth, "geboortedatum": cBirth, "urodzenia": cBirth, "பிறந்த": cBirth, "जन्म": cBirth,
 	"age": cAge, "aged": cAge, "years": cAge, "year": cAge, "yrs": cAge, "old": cAge, "yo": cAge,
 	"lat": cPlace, "latitude": cPlace, "lon": cPlace, "lng": cPlace, "longitude": cPlace, "coordinates": cPlace, "gps": cPlace, "location": cPlace, "geo": cPlace, "coords": cPlace,
-	"address": cAddress, "live": cAddress, "lives": cAddress, "living": cAddress, "reside": cAddress, "resides": cAddress, "residing": cAddress, "deliver": cAddress, "ship": cAddress, "shipping": cAddress, "located": cAddress, "adresse": cAddress, "dirección": cAddress, "indirizzo": cAddress, "adres": cAddress, "office": cAddress, "visit": cAddress, "house": cAddress, "home": cAddress,
+	"address": cAddress, "live": cAddress, "lives": cAddress, "living": cAddress, "reside": cAddress, "resides": cAddress, "residing": cAddress, "deliver": cAddress, "ship": cAddress, "shipping": cAddress, "located": cAddress, "adresse": cAddress, "dirección": cAddress, "indirizzo": cAddress, "adres": cAddress, "visit": cAddress, "house": cAddress, "home": cAddress,
 	"pin": cPost, "pincode": cPost, "zip": cPost, "zipcode": cPost, "postcode": cPost, "postal": cPost, "plz": cPost,
-	"phone": cPhone, "phones": cPhone, "mobile": cPhone, "cell": cPhone, "tel": cPhone, "telephone": cPhone, "call": cPhone, "calling": cPhone, "whatsapp": cPhone, "contact": cPhone, "ph": cPhone, "fax": cPhone, "mob": cPhone, "ring": cPhone, "dial": cPhone, "text": cPhone, "sms": cPhone, "reach": cPhone, "telefon": cPhone, "téléphone": cPhone, "teléfono": cPhone, "telefono": cPhone, "telefoon": cPhone, "handy": cPhone, "hotline": cPhone, "whats": cPhone, "number": 0, "தொலைபேசி": cPhone, "फोन": cPhone, "मोबाइल": cPhone,
-	"card": cCard, "credit": cCard, "debit": cCard, "visa": cCard, "mastercard": cCard, "amex": cCard, "rupay": cCard, "cvv": cCard, "charge": cCard, "karte": cCard, "kreditkarte": cCard, "carte": cCard, "tarjeta": cCard, "carta": cCard,
+	"phone": cPhone, "phones": cPhone, "mobile": cPhone, "cell": cPhone, "tel": cPhone, "telephone": cPhone, "call": cPhone, "calling": cPhone, "whatsapp": cPhone, "contact": cPhone, "ph": cPhone, "fax": cPhone, "mob": cPhone, "ring": cPhone, "dial": cPhone, "text": cPhone, "sms": cPhone, "reach": cPhone, "telefon": cPhone, "téléphone": cPhone, "teléfono": cPhone, "telefono": cPhone, "telefoon": cPhone, "handy": cPhone, "hotline": cPhone, "message": cPhone, "messages": cPhone, "desk": cPhone, "callback": cPhone, "answering": cPhone, "office": cPhone | cAddress, "registered": cPhone, "extension": cPhone, "whats": cPhone, "number": 0, "தொலைபேசி": cPhone, "फोन": cPhone, "मोबाइल": cPhone,
+	"card": cCard, "cc": cCard, "credit": cCard, "debit": cCard, "visa": cCard, "mastercard": cCard, "amex": cCard, "rupay": cCard, "cvv": cCard, "charge": cCard, "karte": cCard, "kreditkarte": cCard, "carte": cCard, "tarjeta": cCard, "carta": cCard,
 	"account": cAccount, "acct": cAccount, "acc": cAccount, "iban": cIBAN, "konto": cAccount, "checking": cAccount, "savings": cAccount, "deposit": cAccount,
 	"password": cSecret, "passwd": cSecret, "pwd": cSecret, "secret": cSecret, "token": cSecret, "key": cSecret, "apikey": cSecret, "credential": cSecret, "credentials": cSecret, "bearer": cSecret, "passphrase": cSecret, "kennwort": cSecret, "passwort": cSecret, "auth": cSecret, "authorization": cSecret, "access": cSecret,
 	"wallet": cWallet, "bitcoin": cWallet, "btc": cWallet, "ethereum": cWallet, "eth": cWallet, "crypto": cWallet,

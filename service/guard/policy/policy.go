@@ -68,6 +68,7 @@ type Actions struct {
 	Secret    string            `json:"secret,omitempty" yaml:"secret,omitempty" doc:"keys and other secrets: allow, flag, redact or block, as below"`
 	PII       string            `json:"pii,omitempty" yaml:"pii,omitempty" doc:"card, bank account and identity numbers, and other personal data"`
 	Contact   string            `json:"contact,omitempty" yaml:"contact,omitempty" doc:"e-mail addresses and telephone numbers"`
+	Indirect  string            `json:"indirect,omitempty" yaml:"indirect,omitempty" doc:"what tells of a person only beside other data: URLs, addresses of machines, postcodes, places on the map, numbers of banks and firms"`
 	Links     string            `json:"links,omitempty" yaml:"links,omitempty" doc:"images and links that could carry data away"`
 	Canary    string            `json:"canary,omitempty" yaml:"canary,omitempty" doc:"marks of the instructions"`
 	Leakage   string            `json:"leakage,omitempty" yaml:"leakage,omitempty" doc:"text that repeats the instructions"`
@@ -80,7 +81,8 @@ type Actions struct {
 
 // PII says which personal data is looked for.
 type PII struct {
-	Packs []string `json:"packs,omitempty" yaml:"packs,omitempty" doc:"countries whose numbers are looked for: in, eu, us"`
+	Packs []string `json:"packs,omitempty" yaml:"packs,omitempty" doc:"countries whose numbers are looked for: in, eu, us; none: all"`
+	Names bool     `json:"names,omitempty" yaml:"names,omitempty" doc:"look for names of persons, places and organisations as well, which is less certain"`
 }
 
 // Boundary is a rule of a tenant's own. A text that has one of the phrases (in plain form, whole words), or matches one of the
@@ -107,7 +109,7 @@ func (b Boundary) Holds(side string) bool {
 }
 
 // Tools limits the tools that a model may use: at all, and after its conversation has read text of untrusted origin. Where it says
-// nothing, tools that only read go on after such text, and others do not (taint.Default).
+// nothing, tools that only read go on after such text, and others are asked about (taint.Default).
 type Tools struct {
 	Always         ToolRules `json:"always,omitzero" yaml:"always,omitempty"`
 	AfterUntrusted ToolRules `json:"after_untrusted,omitzero" yaml:"after_untrusted,omitempty"`
@@ -171,16 +173,16 @@ func Default() Policy {
 	return Policy{
 		Thresholds: Thresholds{User: Threshold{Block: 0.7, Flag: 0.4}, Document: Threshold{Block: 0.85, Flag: 0.4}, Tool: Threshold{Block: 0.85, Flag: 0.4}},
 		Input: Actions{
-			Injection: Block, Secret: Redact, PII: Flag, Contact: Allow, Links: Allow, Canary: Block, Leakage: Flag,
+			Injection: Block, Secret: Redact, PII: Flag, Contact: Allow, Indirect: Allow, Links: Allow, Canary: Block, Leakage: Flag,
 			HTML: Allow, Code: Allow, SQL: Allow, Topics: Block,
 		},
 		Document: Actions{
-			Injection: Block, Secret: Allow, PII: Allow, Contact: Allow, Links: Allow, Canary: Allow, Leakage: Allow,
+			Injection: Block, Secret: Allow, PII: Allow, Contact: Allow, Indirect: Allow, Links: Allow, Canary: Allow, Leakage: Allow,
 			HTML: Allow, Code: Allow, SQL: Allow, Topics: Flag,
 		},
 		Output: Actions{
-			Injection: Allow, Secret: Redact, PII: Redact, Contact: Allow, Links: Redact, Canary: Block, Leakage: Block,
-			HTML: Redact, Code: Allow, SQL: Allow, Topics: Block,
+			Injection: Allow, Secret: Redact, PII: Redact, Contact: Allow, Indirect: Allow, Links: Redact, Canary: Block, Leakage: Block,
+			HTML: Redact, Code: Flag, SQL: Flag, Topics: Block,
 		},
 		PII:       PII{Packs: []string{"in", "eu", "us"}},
 		Anonymise: Never, AllowHosts: []string{},
@@ -196,8 +198,8 @@ func Class(kind string) string {
 	head, _, _ := strings.Cut(kind, ".")
 	switch head {
 	case "pii":
-		if kind == "pii.email" || kind == "pii.phone" {
-			return "contact"
+		if c := apart()[kind]; c != "" {
+			return c
 		}
 		return "pii"
 	case "link", "image", "links":
@@ -212,6 +214,15 @@ func Class(kind string) string {
 		return head
 	}
 	return "injection"
+}
+
+// apart are kinds of personal data that have a class of their own.
+func apart() map[string]string {
+	return map[string]string{
+		"pii.email": "contact", "pii.phone": "contact",
+		"pii.url": "indirect", "pii.ip": "indirect", "pii.mac": "indirect", "pii.imei": "indirect", "pii.postcode": "indirect", "pii.coordinates": "indirect",
+		"pii.ifsc": "indirect", "pii.routing": "indirect", "pii.ein": "indirect", "pii.npi": "indirect", "pii.vat": "indirect", "pii.gstin": "indirect", "pii.vehicle": "indirect",
+	}
 }
 
 // For gives the action for a kind of finding: its own, that of the narrowest group that has one (pii.in.*), or that of its class.
@@ -250,6 +261,7 @@ func classes(a *Actions) []class {
 		{"secret", &a.Secret},
 		{"pii", &a.PII},
 		{"contact", &a.Contact},
+		{"indirect", &a.Indirect},
 		{"links", &a.Links},
 		{"canary", &a.Canary},
 		{"leakage", &a.Leakage},
@@ -298,6 +310,7 @@ func (p Policy) Over(base Policy) Policy {
 			*l.mine = *l.below
 		}
 	}
+	out.PII.Names = p.PII.Names || base.PII.Names
 	if out.Boundaries == nil {
 		out.Boundaries = base.Boundaries
 	}

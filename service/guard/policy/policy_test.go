@@ -78,7 +78,7 @@ func TestTheDefaultIsWhole(t *testing.T) {
 	if err := p.Check(); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"injection", "jailbreak", "secret", "pii.card", "pii.email", "link", "canary", "leakage", "html", "code", "sql", "topic"} {
+	for _, kind := range []string{"injection", "jailbreak", "secret", "pii.card", "pii.email", "pii.url", "link", "canary", "leakage", "html", "code", "sql", "topic"} {
 		for side, a := range map[string]policy.Actions{"input": p.Input, "document": p.Document, "output": p.Output} {
 			if policy.Rank(a.For(kind)) < 0 {
 				t.Errorf("%s.%s has no action", side, kind)
@@ -158,7 +158,7 @@ func TestLooserNamesTheFields(t *testing.T) {
 // TestStrictestIsNeverLooser draws policies at random and compares what they decide.
 func TestStrictestIsNeverLooser(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	kinds := []string{"injection", "secret", "pii.card", "pii.in.pan", "pii.email", "pii.phone", "link", "canary", "html"}
+	kinds := []string{"injection", "secret", "pii.card", "pii.in.pan", "pii.email", "pii.phone", "pii.ip", "link", "canary", "html"}
 	tools := []string{"search.docs", "search", "mail.send", "files.delete", "x"}
 	hosts := []string{"docs.example", "a.example.org", "example.org", "evil.example"}
 	order := []string{policy.ToolAllowed, policy.ToolAsk, policy.ToolDenied}

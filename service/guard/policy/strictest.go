@@ -16,7 +16,7 @@ func Strictest(a, b Policy) Policy {
 			Tool:     strictestThreshold(a.Thresholds.Tool, b.Thresholds.Tool),
 		},
 		Input: strictestActions(a.Input, b.Input), Document: strictestActions(a.Document, b.Document), Output: strictestActions(a.Output, b.Output),
-		PII:        PII{Packs: union(a.PII.Packs, b.PII.Packs)},
+		PII:        PII{Packs: union(a.PII.Packs, b.PII.Packs), Names: a.PII.Names || b.PII.Names},
 		Anonymise:  higher([]string{"", Never, Providers, Always}, a.Anonymise, b.Anonymise),
 		Layers:     union(a.Layers, b.Layers),
 		AllowHosts: both(a.AllowHosts, b.AllowHosts),
@@ -109,9 +109,10 @@ func strictestActions(a, b Actions) Actions {
 				out.Kinds = map[string]string{}
 			}
 			out.Kinds[k] = higher(order, a.For(k), b.For(k))
-			if k == "pii.*" { // it covers two classes
-				out.Kinds["pii.email"] = higher(order, a.For("pii.email"), b.For("pii.email"))
-				out.Kinds["pii.phone"] = higher(order, a.For("pii.phone"), b.For("pii.phone"))
+			if k == "pii.*" { // it covers several classes
+				for x := range apart() {
+					out.Kinds[x] = higher(order, a.For(x), b.For(x))
+				}
 			}
 		}
 	}

@@ -31,11 +31,26 @@ const (
 	Classify = "classify"
 )
 
-// RerankName is the name of the head inside the program.
-const RerankName = "minilm-rerank"
+// Names of the heads inside the program.
+const (
+	RerankName    = "minilm-rerank"
+	InjectionName = "minilm-injection"
+)
+
+// Attack is the label of InjectionName's head for texts that give instructions where they may not; Harmless is the other.
+const (
+	Attack   = "attack"
+	Harmless = "harmless"
+)
 
 //go:embed rerank.safetensors
 var rerank []byte
+
+//go:embed injection.safetensors
+var injection []byte
+
+// Injection is the head inside the program that tells attacks on a model from harmless texts (make train-guard).
+func Injection() (*Head, error) { return Parse(injection) }
 
 // Builtin is the rerank head inside the program (test/bench/rerank).
 func Builtin() (*Head, error) { return Parse(rerank) }

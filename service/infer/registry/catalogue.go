@@ -198,8 +198,8 @@ func (r *Registry) judge(document []byte, origin Origin, file string) (*known, e
 		Manifest: m, origin: origin, file: file, document: document, digest: hex.EncodeToString(sum[:]),
 		signed: env != nil, by: env.signers(payload, r.o.Keys),
 	}
-	if m.Engine == Builtin && origin != OriginProgram {
-		return nil, fmt.Errorf("manifest of %.100q: engine %s is for models that are part of the program", m.Name, Builtin)
+	if m.inProgram() && origin != OriginProgram {
+		return nil, fmt.Errorf("manifest of %.100q: engine %s is for models that are part of the program", m.Name, m.Engine)
 	}
 	need := len(r.o.Keys) > 0 || r.o.RequireSignature
 	switch {

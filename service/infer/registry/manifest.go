@@ -22,7 +22,8 @@ const (
 	Classify = "classify"
 	Generate = "generate"
 
-	Builtin  = "builtin"   // inside this program; nothing to fetch
+	Builtin  = "builtin"   // the encoder inside this program; nothing to fetch
+	Inside   = "inside"    // a file inside this program that another part of it computes with: listed here, not served
 	LlamaCpp = "llama.cpp" // in a child process, with its own libraries in the pack
 	Encoder  = "encoder"   // this program's own encoder, in a child process, on a file of packed weights
 	Head     = "head"      // a small layer on top of an encoder: data, not a process
@@ -138,8 +139,22 @@ func (m *Manifest) check() error {
 		}
 		return nil
 	}
+	if m.Engine == Inside {
+		return m.checkInside()
+	}
 	if err := m.checkEngine(); err != nil {
 		return err
+	}
+	return m.checkFiles()
+}
+
+// inProgram says that nothing has to be fetched.
+func (m *Manifest) inProgram() bool { return m.Engine == Builtin || m.Engine == Inside }
+
+// checkInside: such a model is one file, whose digest is the model's.
+func (m *Manifest) checkInside() error {
+	if len(m.Files) != 1 || m.Weights != m.Files[0].Path || len(m.Files[0].Sources)+len(m.Links) > 0 {
+		return errors.New("a model that is a file of the program has one file, which is its weights and has no sources")
 	}
 	return m.checkFiles()
 }

@@ -55,7 +55,7 @@ func (r *Registry) Pull(ctx context.Context, ref string, progress Progress) erro
 		progress = func(int64, int64) {}
 	}
 	switch {
-	case m.Engine == Builtin:
+	case m.inProgram():
 		return nil
 	case !m.Runs():
 		return unsupported(m)

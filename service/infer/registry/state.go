@@ -176,7 +176,7 @@ func (r *Registry) standard(c *catalogue, name string) (best *known) {
 		return usable[0]
 	}
 	for _, k := range usable {
-		is := k.Engine == Builtin || k.Runs() && r.found(&k.Manifest) != ""
+		is := k.inProgram() || k.Runs() && r.found(&k.Manifest) != ""
 		if best == nil || is || !here {
 			best, here = k, is || here
 		}
@@ -198,7 +198,7 @@ func (r *Registry) keepActive(ctx context.Context, further *known) error {
 	}
 	c := r.known.Load()
 	k := r.standard(c, further.Name)
-	if k == nil || k.Version == further.Version || k.Engine != Builtin && r.found(&k.Manifest) == "" {
+	if k == nil || k.Version == further.Version || !k.inProgram() && r.found(&k.Manifest) == "" {
 		return nil
 	}
 	return r.write(State{Name: k.Name}, k, Use{Pin: k.pin(), By: "aran", Why: "version " + further.Version + " is pulled; this one stays", Action: ActionPull})

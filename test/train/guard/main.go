@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"log"
 	"os"
@@ -19,7 +20,8 @@ func main() {
 	log.SetFlags(0)
 	data := flag.String("data", "", "folder of *.jsonl")
 	clean := flag.String("clean", "", "corpus.jsonl in BEIR's layout: documents that are harmless")
-	out := flag.String("out", "service/guard/classify/model.bin", "the model's file")
+	out := flag.String("out", "service/guard/classify/model.aran", "the model's file")
+	head := flag.String("head", "service/infer/heads/injection.safetensors", "the head's file")
 	cache := flag.String("cache", ".cache/train-guard", "folder for vectors of word pieces")
 	set := train.Default()
 	flag.IntVar(&set.Sources, "sources", set.Sources, "")
@@ -34,7 +36,7 @@ func main() {
 	dump := flag.String("dump", "", "")
 	encode := flag.Bool("encode", false, "only encode the texts for the head")
 	flag.Parse()
-	if err := run(context.Background(), set, *data, *clean, *out, *cache, *dump, *encode); err != nil {
+	if err := run(context.Background(), set, *data, *clean, *out, *head, *cache, *dump, *encode); err != nil {
 		log.Fatal("train-guard: ", err)
 	}
 }
@@ -42,19 +44,13 @@ func main() {
 // injectionThreshold is injection.UserThreshold: a package that embeds what is made here can't be asked for it.
 const injectionThreshold = 0.7
 
-func run(ctx context.Context, set train.Settings, data, clean, out, cache, dump string, encode bool) error {
+func run(ctx context.Context, set train.Settings, data, clean, out, head, cache, dump string, encode bool) error {
 	rows, err := read(data, clean)
 	if err != nil {
 		return err
 	}
-	if encode {
-		var texts []string
-		for _, r := range train.Thin(rows, headRows) {
-			if text, ok := headText(r); ok {
-				texts = append(texts, text)
-			}
-		}
-		_, err := textVectors(ctx, cache, texts)
+	withVectors, err := headData(ctx, rows, set.Most, cache)
+	if err != nil || encode {
 		return err
 	}
 	pieces, vectors, err := pieceVectors(ctx, cache)
@@ -75,6 +71,14 @@ func run(ctx context.Context, set train.Settings, data, clean, out, cache, dump 
 		log.Printf("%v: %+v, base rate %.4f", layers, c, r)
 	}
 	report(left, &combine[1], dump)
+	some := t.HeadLeaveOut(left, withVectors)
+	log.Printf("the same with embeddings, on %d of the texts:", len(some))
+	c, _ := train.Combine(some, alarms, classify.Rules, classify.Compact, classify.Embeddings)
+	combine = append(combine, c)
+	log.Printf("%+v", c)
+	compare(some, classify.Rules, classify.Compact)
+	compare(some, classify.Embeddings)
+	compare(some, classify.Rules, classify.Compact, classify.Embeddings)
 	if out == "" {
 		return nil
 	}
@@ -86,5 +90,9 @@ func run(ctx context.Context, set train.Settings, data, clean, out, cache, dump 
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, file, 0o644) //nolint:gosec // a file of the repository
+	headBytes, err := headFile(train.FitHead(withVectors))
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(out, file, 0o644), os.WriteFile(head, headBytes, 0o644)) //nolint:gosec // files of the repository
 }

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	headRows  = 150 // rows of a source for the head
+	headRows  = 45  // rows of a source for the head
 	headBytes = 700 // of a text: its front
 )
 

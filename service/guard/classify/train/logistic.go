@@ -57,7 +57,7 @@ func logistic(all []example, sparse, dense int, lambda float64, iterations int) 
 				ss, ys, rho = ss[1:], ys[1:], rho[1:]
 			}
 		}
-		done := loss-nl < 1e-6*math.Abs(loss)
+		done := loss-nl < 2e-5*math.Abs(loss)
 		w, g, loss = next, ng, nl
 		if done {
 			break

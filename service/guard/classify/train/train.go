@@ -112,7 +112,9 @@ func New(set Settings, rows []Row, pieces []string, vectors [][]float32) (*Train
 			d.windows = append(d.windows, window{s.Grams, s.Dense, t.mean(s.Pieces)})
 		}
 	}
-	t.weigh()
+	for i, w := range weigh(len(t.docs), func(i int) Row { return t.docs[i].Row }) {
+		t.docs[i].weight = w
+	}
 	return t, nil
 }
 
@@ -144,22 +146,26 @@ func Thin(rows []Row, n int) (out []Row) {
 
 // weigh gives attacks and harmless texts equal say, and within each class a source the root of its size: big ones do not
 // drown small ones.
-func (t *Trainer) weigh() {
+func weigh(rows int, row func(i int) Row) []float64 {
 	type key struct {
 		source string
 		attack bool
 	}
 	n := map[key]float64{}
-	for _, d := range t.docs {
-		n[key{d.Source, d.Attack}]++
+	for i := range rows {
+		r := row(i)
+		n[key{r.Source, r.Attack}]++
 	}
 	sum := map[bool]float64{}
 	for _, k := range slices.SortedFunc(maps.Keys(n), func(a, b key) int { return cmp.Compare(a.source, b.source) }) {
 		sum[k.attack] += math.Sqrt(n[k])
 	}
-	for _, d := range t.docs {
-		d.weight = float64(len(t.docs)) / 2 / sum[d.Attack] / math.Sqrt(n[key{d.Source, d.Attack}])
+	out := make([]float64, rows)
+	for i := range out {
+		r := row(i)
+		out[i] = float64(rows) / 2 / sum[r.Attack] / math.Sqrt(n[key{r.Source, r.Attack}])
 	}
+	return out
 }
 
 // fitted is a model while training.

@@ -136,6 +136,61 @@ func (Verdict) EnumDescriptor() ([]byte, []int) {
 	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{1}
 }
 
+// AnswerPart is a part of an answer that is checked by itself.
+type AnswerPart int32
+
+const (
+	// As TEXT.
+	AnswerPart_ANSWER_PART_UNSPECIFIED AnswerPart = 0
+	AnswerPart_ANSWER_PART_TEXT        AnswerPart = 1
+	AnswerPart_ANSWER_PART_REASONING   AnswerPart = 2
+	// The arguments of a tool call: JSON for a program, which no page shows.
+	AnswerPart_ANSWER_PART_CALL AnswerPart = 3
+)
+
+// Enum value maps for AnswerPart.
+var (
+	AnswerPart_name = map[int32]string{
+		0: "ANSWER_PART_UNSPECIFIED",
+		1: "ANSWER_PART_TEXT",
+		2: "ANSWER_PART_REASONING",
+		3: "ANSWER_PART_CALL",
+	}
+	AnswerPart_value = map[string]int32{
+		"ANSWER_PART_UNSPECIFIED": 0,
+		"ANSWER_PART_TEXT":        1,
+		"ANSWER_PART_REASONING":   2,
+		"ANSWER_PART_CALL":        3,
+	}
+)
+
+func (x AnswerPart) Enum() *AnswerPart {
+	p := new(AnswerPart)
+	*p = x
+	return p
+}
+
+func (x AnswerPart) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AnswerPart) Descriptor() protoreflect.EnumDescriptor {
+	return file_aran_guard_v1_guard_proto_enumTypes[2].Descriptor()
+}
+
+func (AnswerPart) Type() protoreflect.EnumType {
+	return &file_aran_guard_v1_guard_proto_enumTypes[2]
+}
+
+func (x AnswerPart) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AnswerPart.Descriptor instead.
+func (AnswerPart) EnumDescriptor() ([]byte, []int) {
+	return file_aran_guard_v1_guard_proto_rawDescGZIP(), []int{2}
+}
+
 // Finding is one reason.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -448,7 +503,9 @@ type CheckOutputRequest struct {
 	// Instructions that the answer must not repeat.
 	Instructions []string `protobuf:"bytes,7,rep,name=instructions,proto3" json:"instructions,omitempty"`
 	// A JSON schema (2020-12) that the whole answer must meet. It is checked when final, and text holds all of the answer.
-	Schema        string `protobuf:"bytes,8,opt,name=schema,proto3" json:"schema,omitempty"`
+	Schema string `protobuf:"bytes,8,opt,name=schema,proto3" json:"schema,omitempty"`
+	// What the text is a part of. Schemas of policies hold for the text alone.
+	Part          AnswerPart `protobuf:"varint,9,opt,name=part,proto3,enum=aran.guard.v1.AnswerPart" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -537,6 +594,13 @@ func (x *CheckOutputRequest) GetSchema() string {
 		return x.Schema
 	}
 	return ""
+}
+
+func (x *CheckOutputRequest) GetPart() AnswerPart {
+	if x != nil {
+		return x.Part
+	}
+	return AnswerPart_ANSWER_PART_UNSPECIFIED
 }
 
 // CheckOutputResponse says how much may be released, and as what.
@@ -1055,7 +1119,7 @@ const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\bredacted\x18\x04 \x01(\tR\bredacted\x12\x16\n" +
 	"\x06policy\x18\x05 \x01(\tR\x06policy\"C\n" +
 	"\fScanResponse\x123\n" +
-	"\aresults\x18\x01 \x03(\v2\x19.aran.guard.v1.ScanResultR\aresults\"\xd2\x02\n" +
+	"\aresults\x18\x01 \x03(\v2\x19.aran.guard.v1.ScanResultR\aresults\"\x8b\x03\n" +
 	"\x12CheckOutputRequest\x12\x1d\n" +
 	"\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\x12-\n" +
 	"\bcanaries\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x10\"\ar\x05\x10\b\x18\x80\x01R\bcanaries\x12\x14\n" +
@@ -1065,7 +1129,8 @@ const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\x06before\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06before\x124\n" +
 	"\finstructions\x18\a \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10\x10\"\x06r\x04\x18\xa0\x8d\x06R\finstructions\x12!\n" +
-	"\x06schema\x18\b \x01(\tB\t\xbaH\x06r\x04\x18\xa0\x8d\x06R\x06schema\"\xc1\x01\n" +
+	"\x06schema\x18\b \x01(\tB\t\xbaH\x06r\x04\x18\xa0\x8d\x06R\x06schema\x127\n" +
+	"\x04part\x18\t \x01(\x0e2\x19.aran.guard.v1.AnswerPartB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04part\"\xc1\x01\n" +
 	"\x13CheckOutputResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.aran.guard.v1.VerdictR\averdict\x12\x18\n" +
 	"\arelease\x18\x02 \x01(\tR\arelease\x12\x12\n" +
@@ -1109,7 +1174,13 @@ const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\rVERDICT_ALLOW\x10\x01\x12\x10\n" +
 	"\fVERDICT_FLAG\x10\x02\x12\x12\n" +
 	"\x0eVERDICT_REDACT\x10\x03\x12\x11\n" +
-	"\rVERDICT_BLOCK\x10\x042\x8f\x03\n" +
+	"\rVERDICT_BLOCK\x10\x04*p\n" +
+	"\n" +
+	"AnswerPart\x12\x1b\n" +
+	"\x17ANSWER_PART_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10ANSWER_PART_TEXT\x10\x01\x12\x19\n" +
+	"\x15ANSWER_PART_REASONING\x10\x02\x12\x14\n" +
+	"\x10ANSWER_PART_CALL\x10\x032\x8f\x03\n" +
 	"\fGuardService\x12?\n" +
 	"\x04Scan\x12\x1a.aran.guard.v1.ScanRequest\x1a\x1b.aran.guard.v1.ScanResponse\x12T\n" +
 	"\vCheckOutput\x12!.aran.guard.v1.CheckOutputRequest\x1a\".aran.guard.v1.CheckOutputResponse\x12N\n" +
@@ -1131,51 +1202,53 @@ func file_aran_guard_v1_guard_proto_rawDescGZIP() []byte {
 	return file_aran_guard_v1_guard_proto_rawDescData
 }
 
-var file_aran_guard_v1_guard_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_aran_guard_v1_guard_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_aran_guard_v1_guard_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_aran_guard_v1_guard_proto_goTypes = []any{
 	(Origin)(0),                 // 0: aran.guard.v1.Origin
 	(Verdict)(0),                // 1: aran.guard.v1.Verdict
-	(*Finding)(nil),             // 2: aran.guard.v1.Finding
-	(*ScanRequest)(nil),         // 3: aran.guard.v1.ScanRequest
-	(*ScanResult)(nil),          // 4: aran.guard.v1.ScanResult
-	(*ScanResponse)(nil),        // 5: aran.guard.v1.ScanResponse
-	(*CheckOutputRequest)(nil),  // 6: aran.guard.v1.CheckOutputRequest
-	(*CheckOutputResponse)(nil), // 7: aran.guard.v1.CheckOutputResponse
-	(*AnonymizeRequest)(nil),    // 8: aran.guard.v1.AnonymizeRequest
-	(*AnonymizeResponse)(nil),   // 9: aran.guard.v1.AnonymizeResponse
-	(*AnonymizedText)(nil),      // 10: aran.guard.v1.AnonymizedText
-	(*RestoreRequest)(nil),      // 11: aran.guard.v1.RestoreRequest
-	(*RestoreResponse)(nil),     // 12: aran.guard.v1.RestoreResponse
-	(*CheckToolRequest)(nil),    // 13: aran.guard.v1.CheckToolRequest
-	(*CheckToolResponse)(nil),   // 14: aran.guard.v1.CheckToolResponse
+	(AnswerPart)(0),             // 2: aran.guard.v1.AnswerPart
+	(*Finding)(nil),             // 3: aran.guard.v1.Finding
+	(*ScanRequest)(nil),         // 4: aran.guard.v1.ScanRequest
+	(*ScanResult)(nil),          // 5: aran.guard.v1.ScanResult
+	(*ScanResponse)(nil),        // 6: aran.guard.v1.ScanResponse
+	(*CheckOutputRequest)(nil),  // 7: aran.guard.v1.CheckOutputRequest
+	(*CheckOutputResponse)(nil), // 8: aran.guard.v1.CheckOutputResponse
+	(*AnonymizeRequest)(nil),    // 9: aran.guard.v1.AnonymizeRequest
+	(*AnonymizeResponse)(nil),   // 10: aran.guard.v1.AnonymizeResponse
+	(*AnonymizedText)(nil),      // 11: aran.guard.v1.AnonymizedText
+	(*RestoreRequest)(nil),      // 12: aran.guard.v1.RestoreRequest
+	(*RestoreResponse)(nil),     // 13: aran.guard.v1.RestoreResponse
+	(*CheckToolRequest)(nil),    // 14: aran.guard.v1.CheckToolRequest
+	(*CheckToolResponse)(nil),   // 15: aran.guard.v1.CheckToolResponse
 }
 var file_aran_guard_v1_guard_proto_depIdxs = []int32{
 	0,  // 0: aran.guard.v1.ScanRequest.origin:type_name -> aran.guard.v1.Origin
 	1,  // 1: aran.guard.v1.ScanResult.verdict:type_name -> aran.guard.v1.Verdict
-	2,  // 2: aran.guard.v1.ScanResult.findings:type_name -> aran.guard.v1.Finding
-	4,  // 3: aran.guard.v1.ScanResponse.results:type_name -> aran.guard.v1.ScanResult
-	1,  // 4: aran.guard.v1.CheckOutputResponse.verdict:type_name -> aran.guard.v1.Verdict
-	2,  // 5: aran.guard.v1.CheckOutputResponse.findings:type_name -> aran.guard.v1.Finding
-	10, // 6: aran.guard.v1.AnonymizeResponse.results:type_name -> aran.guard.v1.AnonymizedText
-	2,  // 7: aran.guard.v1.AnonymizedText.findings:type_name -> aran.guard.v1.Finding
-	1,  // 8: aran.guard.v1.CheckToolResponse.verdict:type_name -> aran.guard.v1.Verdict
-	2,  // 9: aran.guard.v1.CheckToolResponse.findings:type_name -> aran.guard.v1.Finding
-	3,  // 10: aran.guard.v1.GuardService.Scan:input_type -> aran.guard.v1.ScanRequest
-	6,  // 11: aran.guard.v1.GuardService.CheckOutput:input_type -> aran.guard.v1.CheckOutputRequest
-	8,  // 12: aran.guard.v1.GuardService.Anonymize:input_type -> aran.guard.v1.AnonymizeRequest
-	11, // 13: aran.guard.v1.GuardService.Restore:input_type -> aran.guard.v1.RestoreRequest
-	13, // 14: aran.guard.v1.GuardService.CheckTool:input_type -> aran.guard.v1.CheckToolRequest
-	5,  // 15: aran.guard.v1.GuardService.Scan:output_type -> aran.guard.v1.ScanResponse
-	7,  // 16: aran.guard.v1.GuardService.CheckOutput:output_type -> aran.guard.v1.CheckOutputResponse
-	9,  // 17: aran.guard.v1.GuardService.Anonymize:output_type -> aran.guard.v1.AnonymizeResponse
-	12, // 18: aran.guard.v1.GuardService.Restore:output_type -> aran.guard.v1.RestoreResponse
-	14, // 19: aran.guard.v1.GuardService.CheckTool:output_type -> aran.guard.v1.CheckToolResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 2: aran.guard.v1.ScanResult.findings:type_name -> aran.guard.v1.Finding
+	5,  // 3: aran.guard.v1.ScanResponse.results:type_name -> aran.guard.v1.ScanResult
+	2,  // 4: aran.guard.v1.CheckOutputRequest.part:type_name -> aran.guard.v1.AnswerPart
+	1,  // 5: aran.guard.v1.CheckOutputResponse.verdict:type_name -> aran.guard.v1.Verdict
+	3,  // 6: aran.guard.v1.CheckOutputResponse.findings:type_name -> aran.guard.v1.Finding
+	11, // 7: aran.guard.v1.AnonymizeResponse.results:type_name -> aran.guard.v1.AnonymizedText
+	3,  // 8: aran.guard.v1.AnonymizedText.findings:type_name -> aran.guard.v1.Finding
+	1,  // 9: aran.guard.v1.CheckToolResponse.verdict:type_name -> aran.guard.v1.Verdict
+	3,  // 10: aran.guard.v1.CheckToolResponse.findings:type_name -> aran.guard.v1.Finding
+	4,  // 11: aran.guard.v1.GuardService.Scan:input_type -> aran.guard.v1.ScanRequest
+	7,  // 12: aran.guard.v1.GuardService.CheckOutput:input_type -> aran.guard.v1.CheckOutputRequest
+	9,  // 13: aran.guard.v1.GuardService.Anonymize:input_type -> aran.guard.v1.AnonymizeRequest
+	12, // 14: aran.guard.v1.GuardService.Restore:input_type -> aran.guard.v1.RestoreRequest
+	14, // 15: aran.guard.v1.GuardService.CheckTool:input_type -> aran.guard.v1.CheckToolRequest
+	6,  // 16: aran.guard.v1.GuardService.Scan:output_type -> aran.guard.v1.ScanResponse
+	8,  // 17: aran.guard.v1.GuardService.CheckOutput:output_type -> aran.guard.v1.CheckOutputResponse
+	10, // 18: aran.guard.v1.GuardService.Anonymize:output_type -> aran.guard.v1.AnonymizeResponse
+	13, // 19: aran.guard.v1.GuardService.Restore:output_type -> aran.guard.v1.RestoreResponse
+	15, // 20: aran.guard.v1.GuardService.CheckTool:output_type -> aran.guard.v1.CheckToolResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_aran_guard_v1_guard_proto_init() }
@@ -1188,7 +1261,7 @@ func file_aran_guard_v1_guard_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_aran_guard_v1_guard_proto_rawDesc), len(file_aran_guard_v1_guard_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := $(CURDIR)/.cache/tools
 export PATH := $(TOOLS):$(CURDIR)/.cache/npm/node_modules/.bin:$(PATH)
 
-.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search bench-guard redteam redteam-garak
+.PHONY: help up build generate check test unit journey kills chaos security skew replicas release clean tools images compose-test bench-spine bench-shapes bench-embed bench-vector bench-swap bench-ingest bench-batch bench-search train-guard bench-guard redteam redteam-garak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ replicas: build ## two replicas on shared servers; one dependency away at a time
 
 bench-spine: build ## start, memory, CPU, size, stop, added latency
 	@go run -tags $(TAGS) ./test/bench/spine
+
+CLEAN ?= $(wildcard $(DATA)/../search/scifact/corpus.jsonl)
+train-guard: ## the guard's classifiers anew: DATA=DIR with *.jsonl of {"text","label","source"}, CLEAN=corpus.jsonl of harmless documents
+	@GOMAXPROCS=1 go run -tags $(TAGS) ./test/train/guard -data '$(DATA)' -clean '$(CLEAN)'
 
 bench-embed: ## the encoder beside onnxruntime: equal on 200 texts with every kernel, then texts per CPU-second
 	@go test -run VectorsEqual -everything -count 1 -v ./service/infer/minilm

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -14,6 +13,8 @@ import (
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"
 	"aran/service/guard/measure"
+	"aran/service/infer/heads"
+	"aran/service/infer/minilm"
 )
 
 const evalGuardArgs = "DIR [--format text|json] [--layers rules|compact|all] [--origin user|document|tool]"
@@ -125,8 +126,35 @@ func judgeOf(layers string, origin detect.Origin) (judge, float64, error) {
 	}, injection.Threshold(origin), nil
 }
 
+// headInside is the classifier on embeddings as infer serves it, without the way there.
 func headInside() (injection.Head, error) {
-	return nil, errors.New("the classifier on embeddings is not part of this build")
+	encoder, err := minilm.Load()
+	if err != nil {
+		return nil, err
+	}
+	head, err := heads.Injection()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, texts []string) ([]float64, error) {
+		vectors, err := encoder.Encode(ctx, texts)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]float64, len(vectors))
+		for i, v := range vectors {
+			labels, err := head.Classify(v.Vector)
+			if err != nil {
+				return nil, err
+			}
+			for _, l := range labels {
+				if l.Name == heads.Attack {
+					out[i] = l.Score
+				}
+			}
+		}
+		return out, nil
+	}, nil
 }
 
 // evaluate runs one text after the other, on one processor: what is measured is a text's own time.

@@ -457,7 +457,7 @@ func preview(t *testing.T, on engine) {
 	}
 	h.scan(cardText, "tickets")
 	h.scan(attackText)
-	h.scan("nothing here")
+	h.scan("What are your opening hours on Saturday?")
 	ask := func(name string, body map[string]any) (d differs) {
 		t.Helper()
 		h.call(http.StatusOK, http.MethodPost, "policies/"+name+"/preview", body).JSON(t, &d)

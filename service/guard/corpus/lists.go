@@ -175,8 +175,8 @@ func (g group) rows(text string, s slots) ([]Row, error) {
 		if !ok {
 			return nil, fmt.Errorf("a pair needs |||: %q", text)
 		}
-		row.Pair = fmt.Sprintf("%s/%x", g.source, hash(filled))
 		row.Text, row.Label = strings.TrimSpace(benign), 0
+		row.Pair = fmt.Sprintf("%s/%x", g.source, hash(Key(benign))) // attacks of one benign text share it
 		out = append(out, row)
 		row.Text, row.Label = strings.TrimSpace(attack), 1
 		out = append(out, row)

@@ -19,6 +19,7 @@ var markups = map[string]*regexp.Regexp{ //nolint:gochecknoglobals // constant p
 
 var (
 	codeBlock = regexp.MustCompile("(?s)```.*?(```|$)|`[^`\n]*`")
+	leads     = regexp.MustCompile(`(?i)(\]\(\s*<?|\]:\s*<?|(href|src)\s*=\s*["']?|<)$`)
 	linkTo    = regexp.MustCompile(`(?i)https?://[^\s<>"')\]]+`)
 )
 
@@ -100,7 +101,11 @@ func (s *Success) met(a Answer, canary string, fill *strings.Replacer) bool {
 		return s.pattern.MatchString(a.Text)
 	case s.Link != "":
 		host := fill.Replace(s.Link)
-		for _, l := range linkTo.FindAllString(a.Text, -1) {
+		for _, m := range linkTo.FindAllStringIndex(a.Text, -1) {
+			l := a.Text[m[0]:m[1]]
+			if !leads.MatchString(a.Text[:m[0]]) && !strings.ContainsAny(l, "?#") {
+				continue // only spoken of
+			}
 			if u, err := url.Parse(l); err == nil && (strings.EqualFold(u.Hostname(), host) || strings.HasSuffix(strings.ToLower(u.Hostname()), "."+host)) {
 				return true
 			}

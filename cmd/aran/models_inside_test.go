@@ -13,7 +13,7 @@ import (
 
 // What the registry says of models that are files of the program must be true of the files.
 func TestModelsInsideAreTheOnesListed(t *testing.T) {
-	r, err := registry.New(registry.Options{})
+	r, err := registry.Open("", registry.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

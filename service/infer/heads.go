@@ -48,8 +48,8 @@ type headroom struct {
 	builtin *heads.Head // reranks
 	// injection tells instructions in a text, for the guard
 	injection *heads.Head
-	tokens  tokenEncoder
-	gate    *queue.Gate // of reranking
+	tokens    tokenEncoder
+	gate      *queue.Gate // of reranking
 
 	mu   sync.Mutex
 	read map[string]*heads.Head // by digest of the model in the registry

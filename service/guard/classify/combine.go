@@ -33,9 +33,12 @@ type Combiner struct {
 	Embeddings float64  `json:"embeddings"`
 }
 
-// Probability that a text with such evidence is an attack, at the base rate of the model's header.
+// certain is the highest probability: no evidence makes sure.
+const certain = 0.9999
+
+// Probability that a text with such evidence is an attack, at the base rate of the model's header. It is never 1.
 func (c *Combiner) Probability(e Evidence) float64 {
-	return 1 / (1 + math.Exp(-(c.Bias + c.Rules*e.Rules + c.Compact*e.Compact + c.Windows*e.Windows + c.Embeddings*e.Embeddings)))
+	return certain / (1 + math.Exp(-(c.Bias + c.Rules*e.Rules + c.Compact*e.Compact + c.Windows*e.Windows + c.Embeddings*e.Embeddings)))
 }
 
 // Combiner returns the combiner for layers, nil when there is none for just these.

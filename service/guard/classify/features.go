@@ -111,9 +111,9 @@ func (s *scratch) each(part []word, w window, total, concepts int, onGram func(h
 	}
 	n := float32(max(1, len(part)))
 	shape := [shapes]float32{float32(math.Log1p(float64(len(part)))) / 4, marks / n, foreign / n, numbers / n}
-	for i, yes := range []bool{len(part) > 0 && part[len(part)-1].question && w.to == total, w.from == 0, total > wholeText} {
+	for i, yes := range [...]bool{4: len(part) > 0 && part[len(part)-1].question && w.to == total, w.from == 0, total > wholeText} {
 		if yes {
-			shape[4+i] = 1
+			shape[i] = 1
 		}
 	}
 	for i, v := range shape {

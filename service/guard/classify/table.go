@@ -11,7 +11,7 @@ type table struct {
 }
 
 func newTable(n int) *table {
-	size := bits.Len(uint(2*n + 1)) //nolint:gosec // not negative
+	size := bits.Len(uint(2*n + 1))
 	return &table{keys: make([]uint64, 1<<size), weights: make([]float32, 1<<size), shift: 64 - size}
 }
 

@@ -190,7 +190,7 @@ func parseConcepts(file string) (*concepts, error) {
 			return nil, fmt.Errorf("concepts: the line %.40q is no `name: words`, or there are more than %d", line, maxConcepts)
 		}
 		for w := range strings.FieldsSeq(words) {
-			if strings.ContainsFunc(w, func(r rune) bool { return unicode.IsUpper(r) || r < utf8.RuneSelf && !wordByte(byte(r)) }) {
+			if strings.ContainsFunc(w, func(r rune) bool { return unicode.IsUpper(r) || r < utf8.RuneSelf && !wordByte(string(r)[0]) }) {
 				return nil, fmt.Errorf("concepts: %s: %q is not one word in plain form", name, w)
 			}
 			h := hash(w)

@@ -118,7 +118,7 @@ func (s slots) define(line string) bool {
 		return false
 	}
 	k, v, _ := strings.Cut(line[1:], " ")
-	for _, x := range strings.Split(v, " | ") {
+	for x := range strings.SplitSeq(v, " | ") {
 		s[k] = append(s[k], strings.ReplaceAll(strings.TrimSpace(x), `\n`, "\n"))
 	}
 	return true
@@ -126,7 +126,7 @@ func (s slots) define(line string) bool {
 
 func header(line string) (group, error) {
 	g := group{times: 1}
-	for _, f := range strings.Fields(line[3:]) {
+	for f := range strings.FieldsSeq(line[3:]) {
 		k, v, _ := strings.Cut(f, "=")
 		var err error
 		switch k {
@@ -175,8 +175,8 @@ func (g group) rows(text string, s slots) ([]Row, error) {
 		if !ok {
 			return nil, fmt.Errorf("a pair needs |||: %q", text)
 		}
-		row.Pair = fmt.Sprintf("%s/%x", g.source, hash(filled))
 		row.Text, row.Label = strings.TrimSpace(benign), 0
+		row.Pair = fmt.Sprintf("%s/%x", g.source, hash(Key(benign))) // attacks of one benign text share it
 		out = append(out, row)
 		row.Text, row.Label = strings.TrimSpace(attack), 1
 		out = append(out, row)
@@ -215,7 +215,7 @@ func (s slots) fill(text string, rnd *rand.Rand) string {
 
 func hash(text string) uint64 {
 	h := fnv.New64a()
-	h.Write([]byte(text)) //nolint:errcheck // a hash takes every write
+	h.Write([]byte(text)) //nolint:gosec // a hash takes every write
 	return h.Sum64()
 }
 

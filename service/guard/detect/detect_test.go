@@ -94,8 +94,8 @@ func TestOurOwnDocumentationPasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range append(files, more...) {
-		if strings.HasSuffix(f, "threat-model.md") {
-			continue // it quotes attacks
+		if strings.HasSuffix(f, "threat-model.md") || strings.HasSuffix(f, "guard-data.md") {
+			continue // they quote attacks
 		}
 		b, err := os.ReadFile(f)
 		if err != nil {

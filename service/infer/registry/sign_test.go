@@ -112,11 +112,11 @@ func TestSignatures(t *testing.T) {
 				t.Errorf("%s: %v; want an error with %q", c.name, err, c.why)
 			}
 		}
-		if got := r.Names(); len(got) != 3 {
+		if got := r.Names(); len(got) != 5 {
 			t.Errorf("%s: models %v, want those of the program", c.name, got)
 		}
 		all, err := r.All(t.Context())
-		if err != nil || len(all) != 4 || all[3].Status != Refused || !strings.Contains(all[3].Why, c.why) {
+		if err != nil || len(all) != 6 || all[5].Status != Refused || !strings.Contains(all[5].Why, c.why) {
 			t.Errorf("%s: listed as %+v, %v", c.name, all[len(all)-1].Status, err)
 		}
 		entries, err := filepath.Glob(filepath.Join(r.Dir(), "*", "*"))
@@ -165,7 +165,7 @@ func TestCopyWithoutTheSignature(t *testing.T) {
 	m, _ := tinyVersion("1")
 	plain := encode(t, m)
 	docs := fstest.MapFS{"tiny.json": {Data: plain}, "tiny" + SignedExt: {Data: signed(t, plain, mine)}}
-	if r, err := Open("", Options{Manifests: docs, Keys: []Key{my}}); err != nil || len(r.Names()) != 4 {
+	if r, err := Open("", Options{Manifests: docs, Keys: []Key{my}}); err != nil || len(r.Names()) != 6 {
 		t.Errorf("the same manifest with and without a signature: %v", err)
 	}
 	m.Licence = "MIT"

@@ -60,7 +60,7 @@ func read(data, clean string) (out []train.Row, err error) {
 		return nil, err
 	}
 	for _, r := range own {
-		hard := r.Label == 0 && (strings.Contains(r.Family, "trigger") || r.Pair != "")
+		hard := r.Label == 0 && (r.Family == "trigger" || r.Family == "minimal_pair")
 		out = append(out, train.Row{Text: r.Text, Attack: r.Label == 1, Source: r.Source, Group: group(r.Source), Hard: hard})
 	}
 	if clean != "" {

@@ -323,10 +323,10 @@ func BenchmarkWholeAnswer(b *testing.B) {
 }
 
 func sizeOf(n int) string {
-	if n < 10_000 {
+	if n < 5_000 {
 		return "1KB"
 	}
-	if n < 100_000 {
+	if n < 50_000 {
 		return "10KB"
 	}
 	return "100KB"

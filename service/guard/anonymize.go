@@ -159,7 +159,7 @@ type sealedPair struct {
 // Restore puts back what Anonymize replaced in the caller's conversation. Unless final, it holds back the end in which a pseudonym
 // may have begun, which the caller sends again with what comes next. Pseudonyms of a conversation that is not known (any more),
 // or whose subject was erased, stay in place.
-func (s *Service) Restore(ctx context.Context, name, text string, final bool) (release, hold string, err error) { //nolint:revive // a fact about the text
+func (s *Service) Restore(ctx context.Context, name, text string, final bool) (release, hold string, err error) {
 	m, err := s.Pseudonyms(ctx, name)
 	if err != nil {
 		return "", "", err

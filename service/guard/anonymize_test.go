@@ -32,9 +32,9 @@ func (w *world) replica(t testing.TB) *guard.Service {
 	return s
 }
 
-func anonymize(ctx context.Context, t testing.TB, s *guard.Service, conversation, text string) string {
+func anonymize(ctx context.Context, t testing.TB, s *guard.Service, conversation string) string {
 	t.Helper()
-	got, err := s.Anonymize(ctx, conversation, []string{text})
+	got, err := s.Anonymize(ctx, conversation, []string{private})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestAnonymizeRefuses(t *testing.T) {
 func TestAConversationBelongsToItsSubject(t *testing.T) {
 	w := open(t)
 	mine := auth.With(t.Context(), w.id, "")
-	out := anonymize(mine, t, w.s, "c1", private)
+	out := anonymize(mine, t, w.s, "c1")
 	for name, id := range map[string]auth.Identity{
 		"another subject": {Tenant: "t1", Subject: "user:2"},
 		"another tenant":  {Tenant: "t2", Subject: "user:1"},
@@ -133,7 +133,7 @@ func TestAConversationBelongsToItsSubject(t *testing.T) {
 		if got := restore(theirs, t, w.s, "c1", out); got != out {
 			t.Errorf("%s restored %q", name, got)
 		}
-		if got := anonymize(theirs, t, w.s, "c1", private); got == out {
+		if got := anonymize(theirs, t, w.s, "c1"); got == out {
 			t.Errorf("%s has the same pseudonyms", name)
 		}
 	}
@@ -145,7 +145,7 @@ func TestAConversationBelongsToItsSubject(t *testing.T) {
 func TestPseudonymsAreSealedOnDisk(t *testing.T) {
 	w := open(t)
 	ctx := auth.With(t.Context(), w.id, "")
-	anonymize(ctx, t, w.s, "our conversation", private)
+	anonymize(ctx, t, w.s, "our conversation")
 	rows, err := w.db.Query(ctx, "SELECT sealed FROM guard_pseudonym")
 	if err != nil {
 		t.Fatal(err)
@@ -183,9 +183,9 @@ func TestPseudonymsAreSealedOnDisk(t *testing.T) {
 func TestErasureLeavesPseudonymsInPlace(t *testing.T) {
 	w := open(t)
 	ctx := auth.With(t.Context(), w.id, "")
-	out := anonymize(ctx, t, w.s, "c1", private)
+	out := anonymize(ctx, t, w.s, "c1")
 	other := auth.With(t.Context(), auth.Identity{Tenant: "t1", Subject: "user:2"}, "")
-	kept := anonymize(other, t, w.s, "c1", private)
+	kept := anonymize(other, t, w.s, "c1")
 	if got := restore(ctx, t, w.s, "c1", out); got != private {
 		t.Fatalf("before: %q", got)
 	}
@@ -212,7 +212,7 @@ func TestErasureLeavesPseudonymsInPlace(t *testing.T) {
 func TestExpiredPseudonymsAreForgotten(t *testing.T) {
 	w := open(t)
 	ctx := auth.With(t.Context(), w.id, "")
-	out := anonymize(ctx, t, w.s, "c1", private)
+	out := anonymize(ctx, t, w.s, "c1")
 	if err := w.db.Tx(ctx, func(tx *store.Tx) error {
 		return tx.ExecOne(ctx, "UPDATE guard_conversation SET expires_at = 1")
 	}); err != nil {
@@ -221,7 +221,7 @@ func TestExpiredPseudonymsAreForgotten(t *testing.T) {
 	if got := restore(ctx, t, w.s, "c1", out); got != out {
 		t.Errorf("restored after its time: %q", got)
 	}
-	again := anonymize(ctx, t, w.s, "c1", private)
+	again := anonymize(ctx, t, w.s, "c1")
 	if again == out || restore(ctx, t, w.s, "c1", again) != private || restore(ctx, t, w.s, "c1", out) != out {
 		t.Error("a conversation that begins anew has its former pseudonyms")
 	}
@@ -275,7 +275,7 @@ func TestReplicasAgree(t *testing.T) {
 func TestPseudonymsForAnAnswerInPieces(t *testing.T) {
 	w := open(t)
 	ctx := auth.With(t.Context(), w.id, "")
-	out := anonymize(ctx, t, w.s, "c1", private)
+	out := anonymize(ctx, t, w.s, "c1")
 	m, err := w.s.Pseudonyms(ctx, "c1")
 	if err != nil || m.Len() != 3 || !m.Known("ASHA.RAO@example.org") || m.Known("somebody@example.org") {
 		t.Fatalf("%d pairs, %v", m.Len(), err)

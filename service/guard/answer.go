@@ -93,7 +93,7 @@ func (r *reader) pending(segment string) bool {
 }
 
 // read judges the segments that are complete, and returns where it stopped. Of a blocked answer nothing more is read.
-func (r *reader) read(text string, final bool) (done int) { //nolint:revive // a fact about the text
+func (r *reader) read(text string, final bool) (done int) {
 	for done < len(text) && r.verdict != Block {
 		n := outgoing.Next(text[done:], final, r.pending)
 		if n == 0 {
@@ -106,7 +106,7 @@ func (r *reader) read(text string, final bool) (done int) { //nolint:revive // a
 }
 
 // segment judges one segment, which begins at a place of the request's text.
-func (r *reader) segment(s string, at int, last bool) { //nolint:revive // a fact about the text
+func (r *reader) segment(s string, at int, last bool) {
 	if r.fences == nil {
 		r.fences, r.follow = outgoing.Resume(r.before), r.instructions.Follow(r.before)
 	}
@@ -142,33 +142,30 @@ func (r *reader) segment(s string, at int, last bool) { //nolint:revive // a fac
 }
 
 // find asks all checks about a segment.
-func (r *reader) find(s string, last bool) []outgoing.Link { //nolint:revive // a fact about the text
+func (r *reader) find(s string, last bool) []outgoing.Link {
 	behind := ending(r.behind, lookBack)
 	from, text := len(behind), behind+s
 	var out []outgoing.Link
-	add := func(shift int, whole bool, found ...detect.Finding) {
+	add := func(shift int, found ...detect.Finding) {
 		for _, f := range found {
 			if f.End <= shift {
 				continue
 			}
 			f.Start, f.End = max(0, f.Start-shift), f.End-shift
-			l := outgoing.Link{Finding: f}
-			if whole {
-				l.Edits = []outgoing.Edit{{Start: f.Start, End: f.End, Text: "[removed: " + strings.TrimPrefix(f.Kind, "pii.") + "]"}}
-			}
-			out = append(out, l)
+			removed := "[removed: " + strings.TrimPrefix(f.Kind, "pii.") + "]"
+			out = append(out, outgoing.Link{Finding: f, Edits: []outgoing.Edit{{Start: f.Start, End: f.End, Text: removed}}})
 		}
 	}
-	add(from, true, r.marks.Find(text)...)
-	add(0, true, r.follow.Find(s, r.rules.leak)...)
+	add(from, r.marks.Find(text)...)
+	add(0, r.follow.Find(s, r.rules.leak)...)
 	near := ending(behind, lookPrivate)
 	for _, f := range r.rules.private(near + s) {
 		if f.End > len(near) && !r.own((near + s)[f.Start:f.End]) {
-			add(len(near), true, f)
+			add(len(near), f)
 		}
 	}
-	add(from, true, r.rules.boundaries.Find(text, from)...)
-	add(from, true, outgoing.Code(text, from, last)...)
+	add(from, r.rules.boundaries.Find(text, from)...)
+	add(from, outgoing.Code(text, from, last)...)
 	for _, l := range outgoing.Addresses(text, from, r.rules.hosts) {
 		if !r.fences.CodeAfter(text[from:l.Start]) {
 			out = append(out, moved(l, from))

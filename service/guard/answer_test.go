@@ -45,10 +45,10 @@ func answers() map[string]string {
 		"Tamil":        "கட்டணம் 14 நாட்களில் திருப்பித் தரப்படும். அழைக்க +91 98765 43210 எண்ணை. " + strings.Repeat("நன்றி வணக்கம் ", 20),
 		"Chinese":      strings.Repeat("退款需要十四天，请联系客服。", 12) + "卡号 4111 1111 1111 1111。",
 		"long":         long + "Card 4111 1111 1111 1111.\n" + long,
-		"long code":    "Here:\n```go\n" + strings.Repeat("var a = List<T>{} // <script>\n", 200) + "```\nand <script>x</script>\n" + long,
-		"long fence":   "Here:\n```\n" + strings.Repeat("a <b> c\n", 700) + "```\nand <i>x</i> <u>\n",
-		"one word":     strings.Repeat("abcdefgh", 2500) + " end 4111 1111 1111 1111.",
-		"no places":    strings.Repeat("12 ", 4000) + "end",
+		"long code":    "Here:\n```go\n" + strings.Repeat("var a = List<T>{} // <script>\n", 150) + "```\nand <script>x</script>\n" + long,
+		"long fence":   "Here:\n```\n" + strings.Repeat("a <b> c\n", 560) + "```\nand <i>x</i> <u>\n",
+		"one word":     strings.Repeat("abcdefgh", 1050) + " end 4111 1111 1111 1111.",
+		"no places":    strings.Repeat("12 ", 2800) + "end",
 		"quoted":       "The manual says: “" + instructions[60:200] + "”, so ask us.",
 		"leak":         "Sure! My instructions are: " + instructions,
 		"leak, spaced": "Sure! " + strings.ReplaceAll(strings.ToUpper(instructions), " ", " - "),
@@ -62,7 +62,7 @@ func TestEveryCheckGivesTheSameHoweverAnAnswerIsCut(t *testing.T) {
 	trial := everything()
 	for name, text := range answers() {
 		whole := trial.Answer(text)
-		rounds := 5
+		rounds := 3
 		if len(text) > 3000 {
 			rounds = 1
 		}
@@ -72,7 +72,7 @@ func TestEveryCheckGivesTheSameHoweverAnAnswerIsCut(t *testing.T) {
 			}
 		}
 		var runes []string
-		for i := 0; i < len(text) && len(text) < 3000; {
+		for i := 0; i < len(text) && len(text) < 600; {
 			_, n := utf8.DecodeRuneInString(text[i:])
 			runes = append(runes, text[i:i+n])
 			i += n
@@ -82,6 +82,32 @@ func TestEveryCheckGivesTheSameHoweverAnAnswerIsCut(t *testing.T) {
 		}
 	}
 }
+
+// Fragments put together at random find places that nobody thought of.
+func TestRandomAnswersAreTheSameHoweverTheyAreCut(t *testing.T) {
+	parts := strings.Split("4111 1111|1111 1111|`|```|\n```\n|\n```go\n|\n~~~\n|\n  ```\n|> ```\n|<img src=x|<b>|</b>|<br />|<script>|![a](|https://evil.example/p?d=1|)|[x]: |//evil.example|www.evil.example|AKIAIOSFODNN7EXAMPLE|-----BEGIN RSA PRIVATE KEY-----|\nMIIEvQ1\n|-----END RSA PRIVATE KEY-----|Person Seven|Person|p7@people.example|q8@people.example|Nordwind|Harbour Lines|of Porto|price of|50 euros|rm -rf|/var|DELETE FROM users|;|WHERE a|\n\n|\n- || | |. |, |word|Anna Smith|கட்டணம்|退款需要|。|\u200b|+91 98765 43210|"+canary[:9]+"|"+canary[9:]+"|"+instructions[:80]+"|"+instructions[80:200]+"|\r\n|\t|é|\U0001F600", "|")
+	r := rand.New(rand.NewPCG(11, randomSeed))
+	trial := everything()
+	for range randomRounds {
+		var b strings.Builder
+		for range 3 + r.IntN(40) {
+			b.WriteString(parts[r.IntN(len(parts))])
+			if r.IntN(3) > 0 {
+				b.WriteByte(' ')
+			}
+		}
+		text := b.String()
+		whole := trial.Answer(text)
+		if got := trial.Answer(pieces(r, text)...); got.Released != whole.Released || got.Verdict != whole.Verdict {
+			t.Fatalf("%q\nin pieces (%s)\n%q\nas a whole (%s)\n%q", text, got.Verdict, got.Released, whole.Verdict, whole.Released)
+		}
+	}
+}
+
+const (
+	randomRounds = 40
+	randomSeed   = 13
+)
 
 func TestWhatAnswersBecome(t *testing.T) {
 	trial := everything()
@@ -101,6 +127,9 @@ func TestWhatAnswersBecome(t *testing.T) {
 		{"a fence in a quotation ends with it", "> ```\n<img src=x>", "> ```\n&lt;img src=x>"},
 		{"an indented fence that was closed", "  ```\ncode\n```\n<img src=x>", "  ```\ncode\n```\n&lt;img src=x>"},
 		{"backticks of an earlier line", "a ` b\n`<img src=x>` c", "a ` b\n`&lt;img src=x>` c"},
+		{"backticks of a list", "- a `b` c\n- d ` e\n- f `<g>` h\n", "- a `b` c\n- d ` e\n- f `<g>` h\n"},
+		{"backticks of lines that close theirs", "a `b` c\nd `<e>` f", "a `b` c\nd `<e>` f"},
+		{"backticks of a cell", "| `<a>` | b |", "| `<a>` | b |"},
 		{"backticks that do not close", "a `<img src=x> b", "a `&lt;img src=x> b"},
 		{"backticks of a table", "| ` | ` a ` <img src=x> ` |", "| ` | ` a ` &lt;img src=x> ` |"},
 		{"a tag on a line of its own would begin raw HTML", "<b>\n```\n<img src=x>", "&lt;b>\n```\n<img src=x>"},

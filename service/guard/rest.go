@@ -168,7 +168,9 @@ func (s *Service) scanJSON(w http.ResponseWriter, r *http.Request) error {
 		out.resultBody, out.Results = worst(results), results
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(out) // the client may be gone
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(out) // the client may be gone
 	return nil
 }
 
@@ -278,6 +280,7 @@ func (s *Service) scanLines(w http.ResponseWriter, r *http.Request) error {
 	scan.Buffer(make([]byte, 64<<10), maxLine)
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
 	n := 0
 	for more := true; more; {
 		var lines [][]byte

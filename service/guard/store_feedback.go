@@ -114,6 +114,9 @@ func (s *Service) addFeedback(ctx context.Context, id auth.Identity, f Feedback)
 		if _, err := tx.Exec(ctx, addReport, f.ID, id.Tenant, f.Reporter, f.Kind, f.Request, f.Digest, f.Verdict, f.Score, kinds, number(f.Training), f.sealed, f.Status, f.Made.UnixMicro()); err != nil {
 			return err
 		}
+		if f, err = s.feedbackOf(ctx, tx, id.Tenant, f.ID); err != nil {
+			return err
+		}
 		return tx.Emit(ctx, store.Event{Type: TypeFeedbackGiven, Tenant: id.Tenant, Actor: id.Subject, Subject: f.ID, Data: FeedbackEvent{f.ID, f.Kind, f.Digest, f.Status}})
 	})
 	return f, err

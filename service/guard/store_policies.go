@@ -229,9 +229,9 @@ func (s *Service) announce(ctx context.Context, tx *store.Tx, id auth.Identity, 
 	if h.Active != old.Active {
 		list = append(list, PolicyEvent{h.Policy, h.Active, v.Digest, "activated"})
 	}
-	switch {
-	case h.Trial == old.Trial:
-	case h.Trial == 0:
+	switch h.Trial {
+	case old.Trial:
+	case 0:
 		list = append(list, PolicyEvent{h.Policy, old.Trial, v.Digest, "trial_ended"})
 	default:
 		list = append(list, PolicyEvent{h.Policy, h.Trial, v.Digest, "trial_started"})

@@ -32,7 +32,7 @@ const (
 )
 
 // conversation returns a row that has not expired; found is false when there is none.
-func (v *vault) conversation(ctx context.Context, id string) (c conversation, found bool, err error) { //nolint:revive // found is part of the answer
+func (v *vault) conversation(ctx context.Context, id string) (c conversation, found bool, err error) {
 	c.id = id
 	err = v.db.QueryRow(ctx, findConversation, id, time.Now().UnixMicro()).Scan(&c.owner, &c.secret, &c.pairs, &c.expires)
 	if store.NoRows(err) {

@@ -61,7 +61,7 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 		schemas = book.policy.Schemas
 	}
 	if a.Schema != "" {
-		schemas = append(schemas[:len(schemas):len(schemas)], a.Schema)
+		schemas = append(slices.Clip(schemas), a.Schema)
 	}
 	if err := s.usable(schemas, a.Before); err != nil {
 		return Checked{}, err

@@ -103,7 +103,7 @@ func ascii(s string) (Text, bool) {
 		default:
 			continue
 		}
-		at[n] = int32(i) //nolint:gosec // texts are at most some megabytes
+		at[n] = int32(i)
 		n++
 	}
 	at[n] = int32(len(s)) //nolint:gosec // texts are at most some megabytes
@@ -230,7 +230,7 @@ func (b *builder) rune(r rune, from int) {
 // letter writes one character beyond ASCII, or what is left of it without accents.
 func (b *builder) letter(r rune, from int) {
 	if r < utf8.RuneSelf {
-		b.ascii(byte(r), from)
+		b.ascii(byte(r), from) //nolint:gosec // below 128
 		return
 	}
 	like := lookAlikes[r]
@@ -336,7 +336,7 @@ func (b *builder) disguised() bool {
 	}
 	h, k := uint64(0), 0
 	for _, r := range string(b.out[b.word:]) {
-		c := byte(r)
+		c := byte(r) //nolint:gosec // replaced below if it is no ASCII
 		if r >= utf8.RuneSelf {
 			c, k = b.folds[k]&^loose, k+1
 		}

@@ -81,7 +81,7 @@ func escape(s string, i int, quoted bool) (written, bool) { //nolint:revive // a
 	switch s[i] {
 	case '%':
 		if strings.HasPrefix(rest, "%u") {
-			return hexRune(rest, i, 2, 4, 4, "unicode")
+			return hexRune(rest, i, 2, 4, 4)
 		}
 		return bytesOf(rest, i, '%', "url")
 	case '=':
@@ -104,17 +104,17 @@ func escape(s string, i int, quoted bool) (written, bool) { //nolint:revive // a
 		switch rest[1] {
 		case 'u':
 			if rest[2] == '{' {
-				if w, ok := hexRune(rest, i, 3, 1, 6, "unicode"); ok && w.end < len(s) && s[w.end] == '}' {
+				if w, ok := hexRune(rest, i, 3, 1, 6); ok && w.end < len(s) && s[w.end] == '}' {
 					w.end++
 					return w, true
 				}
 				break
 			}
-			return hexRune(rest, i, 2, 4, 4, "unicode")
+			return hexRune(rest, i, 2, 4, 4)
 		case 'U':
-			return hexRune(rest, i, 2, 8, 8, "unicode")
+			return hexRune(rest, i, 2, 8, 8)
 		case 'x':
-			return hexRune(rest, i, 2, 2, 2, "unicode")
+			return hexRune(rest, i, 2, 2, 2)
 		case '0', '1':
 			if len(rest) >= 4 && rest[2] >= '0' && rest[2] <= '7' && rest[3] >= '0' && rest[3] <= '7' {
 				return printable(i, i+4, rune(rest[1]-'0')<<6|rune(rest[2]-'0')<<3|rune(rest[3]-'0'), "octal")
@@ -122,7 +122,7 @@ func escape(s string, i int, quoted bool) (written, bool) { //nolint:revive // a
 		}
 	case 'U':
 		if strings.HasPrefix(rest, "U+") {
-			w, ok := hexRune(rest, i, 2, 4, 6, "unicode")
+			w, ok := hexRune(rest, i, 2, 4, 6)
 			if ok && w.end+2 < len(s) && s[w.end] == ' ' && s[w.end+1] == 'U' && s[w.end+2] == '+' {
 				w.end++ // the space that sets them apart
 			}
@@ -170,7 +170,7 @@ func bytesOf(rest string, i int, sign byte, how string) (written, bool) {
 }
 
 // hexRune reads from least to most hexadecimal digits that begin at from.
-func hexRune(rest string, i, from, least, most int, how string) (written, bool) {
+func hexRune(rest string, i, from, least, most int) (written, bool) {
 	v, n := rune(0), 0
 	for n < most && from+n < len(rest) {
 		d, ok := hexDigit(rest[from+n])
@@ -183,7 +183,7 @@ func hexRune(rest string, i, from, least, most int, how string) (written, bool) 
 	if n < least {
 		return written{}, false
 	}
-	return printable(i, i+from+n, v, how)
+	return printable(i, i+from+n, v, "unicode")
 }
 
 func printable(start, end int, r rune, how string) (written, bool) {

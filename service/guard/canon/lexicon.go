@@ -30,8 +30,10 @@ var lexicon = sync.OnceValue(func() *lexiconTables {
 		if line = strings.TrimSpace(line); line == "common" {
 			common = true
 		} else if !strings.HasPrefix(line, "#") {
-			for _, w := range strings.Fields(line) {
-				l.add(w, common)
+			for w := range strings.FieldsSeq(line) {
+				if id, ok := l.add(w); ok && !common {
+					l.disguises(w, id)
+				}
 			}
 		}
 	}
@@ -51,15 +53,13 @@ type lexiconTables struct {
 	steps    hashSet // the differences between letters: the same for every shift of the alphabet
 }
 
-func (l *lexiconTables) add(w string, common bool) {
+// add makes a word known as it is spelt, in digits and in ciphers.
+func (l *lexiconTables) add(w string) (int32, bool) {
 	if slices.Contains(l.list, w) {
-		return
+		return 0, false
 	}
 	id := int32(len(l.list)) //nolint:gosec // some hundred words
 	l.list = append(l.list, w)
-	if !common {
-		l.triggers = len(l.list)
-	}
 	l.words.put(hashOf(w), id)
 	if len(w) >= 3 {
 		l.skeleton.put(skeleton(w), id)
@@ -67,7 +67,13 @@ func (l *lexiconTables) add(w string, common bool) {
 	if len(w) >= shortestCipher {
 		l.steps.put(steps(w), id)
 	}
-	if common || len(w) < shortestTypo {
+	return id, true
+}
+
+// disguises makes a trigger known with slips and in pieces.
+func (l *lexiconTables) disguises(w string, id int32) {
+	l.triggers = len(l.list)
+	if len(w) < shortestTypo {
 		return
 	}
 	l.mixed.put(mixedOf(w), id)
@@ -152,7 +158,7 @@ func (s *hashSet) place(o slot) {
 	s.slots[i] = o
 }
 
-func (s *hashSet) at(h uint64) int { return int(scatter(h)>>20) & (len(s.slots) - 1) } //nolint:gosec // masked
+func (s *hashSet) at(h uint64) int { return int(scatter(h)>>20) & (len(s.slots) - 1) }
 
 func (s *hashSet) has(h uint64) bool { _, ok := s.get(h); return ok }
 
@@ -202,7 +208,7 @@ func mixedOf(w string) uint64 {
 //nolint:gochecknoglobals // a constant table
 var weights = func() (t [256]uint64) {
 	for i := range t {
-		v := uint64(i+1) * 0xBF58476D1CE4E5B9 //nolint:gosec // a byte
+		v := uint64(i+1) * 0xBF58476D1CE4E5B9
 		t[i] = v ^ v>>29
 	}
 	return t

@@ -110,7 +110,7 @@ func lettersOf(row []number) (code, bool) {
 				if try.how == "a1z26" {
 					v += 'a' - 1
 				}
-				b = append(b, byte(v))                //nolint:gosec // readable checks what comes out
+				b = append(b, byte(v))
 				c.at = append(c.at, int32(n.start+k)) //nolint:gosec // texts are at most some megabytes
 			}
 		}

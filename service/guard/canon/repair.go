@@ -120,7 +120,7 @@ func (r *repairer) word(start, end int, h, mixed uint64) int {
 		return end
 	}
 	id, known := r.lex.words.get(h)
-	if n < 9 && r.lex.prefixes.has(h) && !(known && r.lex.trigger(id)) {
+	if n < 9 && r.lex.prefixes.has(h) && (!known || !r.lex.trigger(id)) {
 		if to := r.pieces(start, end, h); to > end {
 			return to
 		}

@@ -37,10 +37,37 @@ func generated(shared slots, into inserts) ([]Row, error) {
 	return out, nil
 }
 
+// Long documents are several of one language one after another, as threads, exports and folders are.
+const (
+	longDocuments = 60
+	partsOfLong   = 6
+)
+
+// long puts clean documents together and one sentence into them.
+func (into inserts) long(rows []Row) (out []Row) {
+	var clean []Row
+	for _, r := range rows {
+		if r.Label == 0 && r.Lang == "en" && len(r.Text) < 3000 {
+			clean = append(clean, r)
+		}
+	}
+	for k := range min(longDocuments, len(clean)) {
+		rnd := seeded("own_doc_long", "", k)
+		var parts []string
+		for range partsOfLong {
+			parts = append(parts, clean[rnd.IntN(len(clean))].Text)
+		}
+		doc := strings.Join(parts, []string{"\n\n", "\n---\n", "\n\n\n", "\n=====\n"}[rnd.IntN(4)])
+		all := into.pairs(group{source: "own_doc_long", family: "long", lang: "en"}, doc)
+		out = append(out, all[0], all[1], all[1+harmlessPer])
+	}
+	return out
+}
+
 // take reads the slots of a text and returns the rest.
 func (s slots) take(text string) string {
 	var rest []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if !s.define(line) {
 			rest = append(rest, line)
 		}
@@ -51,7 +78,7 @@ func (s slots) take(text string) string {
 // pattern makes one document.
 func (s slots) pattern(text string, rnd *rand.Rand) string {
 	var out []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		row, many := strings.CutPrefix(line, "* ")
 		if !many {
 			out = append(out, s.fill(line, rnd))
@@ -72,7 +99,7 @@ func sections(name, text string, f func(group, string)) error {
 		if err != nil {
 			return fmt.Errorf("documents %s: %w", name, err)
 		}
-		for _, d := range strings.Split("\n"+body+"\n", "\n%%%\n") {
+		for d := range strings.SplitSeq("\n"+body+"\n", "\n%%%\n") {
 			if strings.TrimSpace(d) != "" {
 				f(g, strings.TrimSpace(d))
 			}

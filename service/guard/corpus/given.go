@@ -10,7 +10,7 @@ var doubts string
 
 // turned are sources of the given data whose rows carry the wrong label throughout: the one below holds the benign half
 // of its collection (reviews to classify, questions on articles, characters of films and games) marked as attacks.
-var turned = map[string]bool{"promptarmor_jackhhao_jailbreak": true}
+var turned = map[string]bool{"promptarmor_jackhhao_jailbreak": true} //nolint:gochecknoglobals // a table
 
 // Mend corrects the label of a row of the given data, and says whether the row is of use at all: a list of rows that
 // read like the other label, and fragments of examination questions among the attacks, are not.

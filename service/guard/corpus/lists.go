@@ -118,7 +118,7 @@ func (s slots) define(line string) bool {
 		return false
 	}
 	k, v, _ := strings.Cut(line[1:], " ")
-	for _, x := range strings.Split(v, " | ") {
+	for x := range strings.SplitSeq(v, " | ") {
 		s[k] = append(s[k], strings.ReplaceAll(strings.TrimSpace(x), `\n`, "\n"))
 	}
 	return true
@@ -126,7 +126,7 @@ func (s slots) define(line string) bool {
 
 func header(line string) (group, error) {
 	g := group{times: 1}
-	for _, f := range strings.Fields(line[3:]) {
+	for f := range strings.FieldsSeq(line[3:]) {
 		k, v, _ := strings.Cut(f, "=")
 		var err error
 		switch k {
@@ -215,7 +215,7 @@ func (s slots) fill(text string, rnd *rand.Rand) string {
 
 func hash(text string) uint64 {
 	h := fnv.New64a()
-	h.Write([]byte(text)) //nolint:errcheck // a hash takes every write
+	h.Write([]byte(text)) //nolint:gosec // a hash takes every write
 	return h.Sum64()
 }
 

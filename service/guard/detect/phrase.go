@@ -192,7 +192,7 @@ func (v *vocabulary) entries(text string, depth int) ([]string, error) {
 	}
 	if strings.HasPrefix(text, "(") && strings.HasSuffix(text, ")") {
 		var all []string
-		for _, e := range strings.Split(text[1:len(text)-1], "|") {
+		for e := range strings.SplitSeq(text[1:len(text)-1], "|") {
 			more, err := v.entries(strings.TrimSpace(e), depth+1)
 			if err != nil {
 				return nil, err
@@ -221,7 +221,7 @@ func (v *vocabulary) entries(text string, depth int) ([]string, error) {
 
 // isName says whether a part is the name of a word list.
 func isName(s string) bool {
-	return len(s) > 1 && strings.IndexFunc(s, func(r rune) bool { return !(r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_') }) < 0 && unicode.IsUpper(rune(s[0]))
+	return len(s) > 1 && strings.IndexFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' }) < 0 && unicode.IsUpper(rune(s[0]))
 }
 
 func (v *vocabulary) word(w string) (int32, error) {
@@ -246,7 +246,7 @@ func (v *vocabulary) word(w string) (int32, error) {
 // freeze makes the quick tests.
 func (v *vocabulary) freeze() error {
 	lead := map[int32]bool{}
-	for _, w := range strings.Fields(leads) {
+	for w := range strings.FieldsSeq(leads) {
 		n, err := v.word(canon.Fold(w))
 		if err != nil {
 			return err

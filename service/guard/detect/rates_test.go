@@ -33,7 +33,7 @@ func TestRates(t *testing.T) {
 	}
 	var benign, alarms, strong int
 	for _, name := range files {
-		f, err := os.Open(name) //nolint:gosec // a folder that the caller names
+		f, err := os.Open(name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -213,7 +213,7 @@ const (
 )
 
 func (rs *Rules) scan(t canon.Text, origin Origin) (out []Finding) {
-	s := rs.scratch.Get().(*scratch) //nolint:forcetypeassert,revive // nothing else is put there
+	s := rs.scratch.Get().(*scratch) //nolint:forcetypeassert // nothing else is put there
 	defer rs.scratch.Put(s)
 	s.read(t.Plain)
 	for i := range rs.rules {

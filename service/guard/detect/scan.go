@@ -65,7 +65,7 @@ func (s *scratch) read(text string) {
 					}
 				}
 			}
-			s.places[n] = append(s.places[n], int32(i)) //nolint:gosec // as above
+			s.places[n] = append(s.places[n], int32(i))
 		}
 	}
 	for _, b := range s.later {

@@ -156,7 +156,7 @@ func build(phrases []string) *automaton {
 			at = to
 		}
 		if a.nodes[at].phrase == 0 {
-			a.nodes[at].phrase = int32(i) + 1 //nolint:gosec // as above
+			a.nodes[at].phrase = int32(i) + 1
 		}
 	}
 	queue := []int32{0}

@@ -37,7 +37,7 @@ var commands = []command{ //nolint:gochecknoglobals // a constant table
 	{kindSQL, "sql.drop", []string{"drop ", "truncate "}, regexp.MustCompile(`(?i)\bdrop\s+(?:table|database|schema|view|index|user|role|tablespace)\s+(?:if\s+exists\s+)?["'\x60\[]?[a-z_][\w.$"'\x60\]-]*|\btruncate\s+table\s+["'\x60\[]?[a-z_][\w.]*`), "An SQL statement that deletes a table or more."},
 	{kindSQL, "sql.union", []string{"union "}, regexp.MustCompile(`(?i)['")\d]\s*\bunion\s+(?:all\s+)?select\b|\bunion\s+(?:all\s+)?select\s+(?:null|\d+|@@|version\(|user\(|database\(|load_file)`), "SQL that joins another query to one that is there (injection)."},
 	{kindSQL, "sql.always", []string{" or ", "'or'", "'or "}, regexp.MustCompile(`(?i)['"]\s*or\s+(?:['"]?\d+['"]?\s*=\s*['"]?\d+|['"]([a-z]?)['"]\s*=\s*['"]|true\b)\s*(?:['"]|--|#|;|/\*|$)?`), "SQL whose condition is always true (injection)."},
-	{kindSQL, "sql.stacked", []string{"';", "\";", "xp_cmdshell", "into outfile", "into dumpfile", "grant all", "copy ", "waitfor delay", "sleep("}, regexp.MustCompile(`(?i)['"]\s*;\s*(?:drop|delete|insert|update|alter|create|exec|shutdown)\b|\bxp_cmdshell\b|\binto\s+(?:outfile|dumpfile)\s+['"]|\bgrant\s+all\b[^\n;]{0,100}\bto\b|\bcopy\s+\S+\s+(?:to|from)\s+program\b|\bwaitfor\s+delay\s+'`), "SQL that runs a second statement, a program, or writes files."},
+	{kindSQL, "sql.stacked", []string{"';", "\";", "xp_cmdshell", "into outfile", "into dumpfile", "grant all", "copy ", "waitfor delay", "sleep("}, regexp.MustCompile(`(?i)['"] ?; ?(?:drop|delete|insert|update|alter|exec|shutdown)\b|\bxp_cmdshell\b|\binto\s+(?:outfile|dumpfile)\s+['"]|\bgrant\s+all\b[^\n;]{0,100}\bto\b|\bcopy\s+\S+\s+(?:to|from)\s+program\b|\bwaitfor\s+delay\s+'`), "SQL that runs a second statement, a program, or writes files."},
 }
 
 // unbounded finds statements that need a condition; whether they have one is known at their end.
@@ -47,7 +47,7 @@ var conditioned = regexp.MustCompile(`(?i)\b(?:where|using|join|limit|returning)
 
 // Code finds commands and SQL that destroy or break in, and names the language. Only what ends behind from is reported; final
 // says that the text ends here.
-func Code(s string, from int, final bool) []detect.Finding { //nolint:revive // a fact about the text
+func Code(s string, from int, final bool) []detect.Finding {
 	start := max(0, from-codeContext)
 	text := s[start:]
 	lower := strings.ToLower(text)

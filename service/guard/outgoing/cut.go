@@ -1,6 +1,7 @@
 package outgoing
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -122,8 +123,8 @@ func (c *cutter) next() int {
 // choose takes the last of the best places within the window, once.
 func (c *cutter) choose() int {
 	for tier := tiers - 1; tier >= 0; tier-- {
-		for n := len(c.best[tier]) - 1; n >= 0; n-- {
-			if i := c.best[tier][n]; c.free(i) {
+		for _, i := range slices.Backward(c.best[tier]) {
+			if c.free(i) {
 				return i
 			}
 		}

@@ -1,6 +1,9 @@
 package outgoing
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // fenceSpan is how far back fences are remembered, in bytes of what was released; it is less than what a caller sends again.
 const fenceSpan = 3900
@@ -24,7 +27,7 @@ type Fences struct {
 	previous byte
 
 	paragraph int  // where the current paragraph began
-	ticks     bool // its earlier lines have a backtick
+	ticks     bool // one of its earlier lines has backticks that another line may close
 }
 
 type state int
@@ -35,7 +38,7 @@ const (
 	unknown
 )
 
-const longestLine = 256
+const longestLine = 1024
 
 // Resume continues a text of which only the end is known: what was released last, 4,096 bytes of it or all that there is.
 func Resume(before string) *Fences {
@@ -94,7 +97,7 @@ func (f *Fences) endLine() {
 	switch {
 	case n > 0 || strings.TrimSpace(line) == "" && !over:
 		f.paragraph, f.ticks = f.total, false
-	case over || strings.Contains(line, "`"):
+	case over || !balanced(line):
 		f.ticks = true
 	}
 	switch {
@@ -113,40 +116,82 @@ func (f *Fences) endLine() {
 	}
 }
 
-// Span reports whether what follows the current line's beginning by rest[:at] is certainly in a code span, whose end is in rest
-// too (CommonMark 0.31, §6.1): then no page takes it for a tag.
-func (f *Fences) Span(rest string, at int) bool {
-	if f.ticks || f.over || f.paragraph < f.total-fenceSpan {
+// Span reports whether what comes next is certainly in a code span that ends in its line, of which rest is what follows
+// (CommonMark 0.31, §6.1): then no page takes it for a tag. A line may be a row of a table, whose cells are read by themselves.
+func (f *Fences) Span(rest string) bool {
+	if i := strings.IndexAny(rest, "\n\r"); i >= 0 {
+		rest = rest[:i]
+	}
+	line, at := string(f.line)+rest, len(f.line)
+	if f.over || strings.Contains(line, `\|`) || autolink.MatchString(line[max(0, strings.IndexByte(line, '<')):]) {
 		return false
 	}
-	line := string(f.line) + rest
-	at += len(f.line)
-	if i := strings.IndexAny(line[at:], "\n\r"); i >= 0 {
-		line = line[:at+i]
-	}
-	if strings.ContainsAny(line, "|") || strings.ContainsAny(line[:at], "\n\r") || autolink.MatchString(line[max(0, strings.IndexByte(line, '<')):]) {
+	if !block.MatchString(line) && (f.ticks || f.paragraph < f.total-fenceSpan) {
 		return false
 	}
+	if !span(line, at) {
+		return false
+	}
+	cell := strings.LastIndexByte(line[:at], '|') + 1
+	end := len(line)
+	if i := strings.IndexByte(line[at:], '|'); i >= 0 {
+		end = at + i
+	}
+	return cell == 0 && end == len(line) || span(line[cell:end], at-cell)
+}
+
+// block begins a line that belongs to no paragraph before it: a bullet or a heading.
+var block = regexp.MustCompile(`^ {0,3}(?:[-*+]|1[.)]|#{1,6}) +[^ ]`)
+
+// span reports whether a place is in a code span of a text that is read by itself.
+func span(line string, at int) bool {
 	for i := 0; i < at; {
-		if line[i] != '`' {
-			if line[i] == '\\' {
-				i++
-			}
-			i++
-			continue
-		}
-		n := run(line[i:])
-		end := closer(line[i+n:], n)
+		start, after, end := next(line, i)
 		switch {
+		case start < 0 || start >= at:
+			return false
 		case end < 0:
-			i += n
-		case i+n+end > at:
-			return i+n <= at
+			i = after
+		case end > at:
+			return after <= at
 		default:
-			i += n + end + n
+			i = end + after - start
 		}
 	}
 	return false
+}
+
+// balanced reports whether every run of backticks has its counterpart in its line.
+func balanced(line string) bool {
+	for i := 0; i < len(line); {
+		start, after, end := next(line, i)
+		if start < 0 {
+			return true
+		}
+		if end < 0 {
+			return false
+		}
+		i = end + after - start
+	}
+	return true
+}
+
+// next is the first run of backticks from i on, that is no escape, and where the one begins that closes it; -1: nowhere.
+func next(line string, i int) (start, after, end int) {
+	for i < len(line) && line[i] != '`' {
+		if line[i] == '\\' {
+			i++
+		}
+		i++
+	}
+	if i >= len(line) {
+		return -1, -1, -1
+	}
+	n := run(line[i:])
+	if end = closer(line[i+n:], n); end >= 0 {
+		end += i + n
+	}
+	return i, i + n, end
 }
 
 // OpenSpan reports whether a text ends inside of words in backticks that hold a tag.

@@ -35,7 +35,7 @@ func HTML(s string, from int, code *Fences) []Link {
 		at, end := from+m[0], from+m[1]
 		f.Write(s[fed:at])
 		fed = at
-		if f.Code() || m[2] < 0 || autolink.MatchString(s[at:]) || f.Span(s[at:], 0) {
+		if f.Code() || m[2] < 0 || autolink.MatchString(s[at:]) || f.Span(s[at:]) {
 			continue
 		}
 		name := strings.ToLower(s[from+m[2] : from+m[3]])

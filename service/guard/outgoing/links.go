@@ -157,7 +157,7 @@ func isImage(before string) bool {
 }
 
 // addressEnd is where an address ends.
-func addressEnd(s string, use int, bracketed bool) int { //nolint:revive // a fact about the address
+func addressEnd(s string, use int, bracketed bool) int {
 	stops := " \t\n\r<>\"'`"
 	switch {
 	case use == plainUse:
@@ -312,7 +312,7 @@ func lookAlike(host string) bool {
 		}
 		host = u
 	}
-	for _, label := range strings.Split(host, ".") {
+	for label := range strings.SplitSeq(host, ".") {
 		foreign := strings.ContainsFunc(label, func(r rune) bool { return r > unicode.MaxASCII && unicode.IsLetter(r) && !unicode.Is(unicode.Latin, r) })
 		if !foreign {
 			continue
@@ -327,12 +327,13 @@ func lookAlike(host string) bool {
 	return false
 }
 
-// numeric reports whether a host is an address of the network: 10.0.0.1, 2130706433, 0x7f.1, [::1].
+// numeric reports whether a host is an address of the network beyond this machine and its own network, or one that is written
+// so that nobody sees which: 198.51.100.7, 2130706433, 0x7f.1, [2001:db8::7].
 func numeric(host string) bool {
-	if strings.HasPrefix(host, "[") {
-		return true
+	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return !a.IsLoopback() && !a.IsPrivate()
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if strings.HasPrefix(host, "[") {
 		return true
 	}
 	labels := strings.Split(strings.TrimSuffix(strings.ToLower(host), "."), ".")

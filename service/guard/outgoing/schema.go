@@ -110,10 +110,8 @@ func bounded(fn func() error) (err error) {
 
 // reason is one line about what is wrong with a schema.
 func reason(err error) string {
-	var invalid *jsonschema.SchemaValidationError
-	if errors.As(err, &invalid) {
-		var v *jsonschema.ValidationError
-		if errors.As(invalid.Err, &v) {
+	if invalid, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
+		if v, ok := errors.AsType[*jsonschema.ValidationError](invalid.Err); ok {
 			if all := violations(v, nil); len(all) > 0 {
 				return all[0].where + ": " + all[0].why
 			}
@@ -197,8 +195,7 @@ func decode(text string) (any, error) {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return nil, fmt.Errorf("the error is at byte %d", syntax.Offset)
 		}
 		return nil, errors.New("it ends too early")

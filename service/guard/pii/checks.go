@@ -63,9 +63,10 @@ func number(s string) (n int) {
 	return n
 }
 
-var ( //nolint:gochecknoglobals // constant tables (J. Verhoeff, 1969)
-	dihedral = [10][10]uint8{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 2, 3, 4, 0, 6, 7, 8, 9, 5}, {2, 3, 4, 0, 1, 7, 8, 9, 5, 6}, {3, 4, 0, 1, 2, 8, 9, 5, 6, 7}, {4, 0, 1, 2, 3, 9, 5, 6, 7, 8}, {5, 9, 8, 7, 6, 0, 4, 3, 2, 1}, {6, 5, 9, 8, 7, 1, 0, 4, 3, 2}, {7, 6, 5, 9, 8, 2, 1, 0, 4, 3}, {8, 7, 6, 5, 9, 3, 2, 1, 0, 4}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0}}
-	permuted = [8][10]uint8{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 5, 7, 6, 2, 8, 3, 0, 9, 4}, {5, 8, 0, 3, 7, 9, 6, 1, 4, 2}, {8, 9, 1, 6, 0, 4, 3, 5, 2, 7}, {9, 4, 5, 3, 1, 2, 6, 8, 7, 0}, {4, 2, 8, 6, 5, 7, 3, 9, 0, 1}, {2, 7, 9, 3, 8, 0, 6, 4, 1, 5}, {7, 0, 4, 6, 9, 1, 3, 2, 5, 8}}
+// dihedral and permuted are the tables of J. Verhoeff, 1969.
+var (
+	dihedral = [10][10]uint8{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 2, 3, 4, 0, 6, 7, 8, 9, 5}, {2, 3, 4, 0, 1, 7, 8, 9, 5, 6}, {3, 4, 0, 1, 2, 8, 9, 5, 6, 7}, {4, 0, 1, 2, 3, 9, 5, 6, 7, 8}, {5, 9, 8, 7, 6, 0, 4, 3, 2, 1}, {6, 5, 9, 8, 7, 1, 0, 4, 3, 2}, {7, 6, 5, 9, 8, 2, 1, 0, 4, 3}, {8, 7, 6, 5, 9, 3, 2, 1, 0, 4}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0}} //nolint:gochecknoglobals // constant tables
+	permuted = [8][10]uint8{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 5, 7, 6, 2, 8, 3, 0, 9, 4}, {5, 8, 0, 3, 7, 9, 6, 1, 4, 2}, {8, 9, 1, 6, 0, 4, 3, 5, 2, 7}, {9, 4, 5, 3, 1, 2, 6, 8, 7, 0}, {4, 2, 8, 6, 5, 7, 3, 9, 0, 1}, {2, 7, 9, 3, 8, 0, 6, 4, 1, 5}, {7, 0, 4, 6, 9, 1, 3, 2, 5, 8}}                                                                  //nolint:gochecknoglobals // as above
 )
 
 func verhoeff(s string) bool {
@@ -218,7 +219,7 @@ func isDNI(s string) bool {
 		return false
 	}
 	if i := strings.IndexByte("XYZ", s[0]); i >= 0 {
-		s = string(rune('0'+i)) + s[1:]
+		s = "012"[i:i+1] + s[1:]
 	}
 	return allDigits(s[:8]) && dniLetters[number(s[:8])%23] == s[8]
 }
@@ -255,7 +256,7 @@ func isCodiceFiscale(s string) bool {
 		}
 		sum += v
 	}
-	return strings.IndexByte("ABCDEHLMPRST", s[8]) >= 0 && s[15] == 'A'+byte(sum%26) //nolint:gosec // below 26
+	return strings.IndexByte("ABCDEHLMPRST", s[8]) >= 0 && s[15] == 'A'+byte(sum%26)
 }
 
 // isNINO: a British national insurance number; there is no check digit, but letters that are not used.

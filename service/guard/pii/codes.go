@@ -2,12 +2,12 @@ package pii
 
 import "strings"
 
-// code looks at a token of letters and digits, and at groups that follow it. It returns whether one was found.
-func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case a code
+// code looks at a token of letters and digits, and at groups that follow it.
+func (x *scanner) code(i int) { //nolint:gocyclo,cyclop,funlen // one case a code
 	t := x.tokens[i]
 	n := int(t.end - t.start)
 	if t.wide || n > 100 {
-		return false
+		return
 	}
 	raw := x.text(t)
 	start, end := int(t.start), int(t.end)
@@ -20,7 +20,7 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 	lower := raw == strings.ToLower(raw)
 	if !upperCode(raw) {
 		if !lower || n < 8 || n > 34 {
-			return len(x.out) > before
+			return
 		}
 		up = strings.ToUpper(raw)
 	}
@@ -33,9 +33,9 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 	if n >= 4 && upper(up[:2]) && allDigits(up[2:4]) {
 		if s, e := x.joined(i, 34, " "); ibanLengths[s[:2]] > 0 && len(s) >= ibanLengths[s[:2]] {
 			want := ibanLengths[s[:2]]
-			if cut, ok := e[want]; ok && mod97(s[:want]) {
+			if cut, ok := e.at(want); ok && mod97(s[:want]) {
 				add("pii.iban", "iban", 0.98, cut)
-				return true
+				return
 			}
 		}
 	}
@@ -98,20 +98,20 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 		}
 	}
 	if len(x.out) > before {
-		return true
+		return
 	}
 	if n >= 2 && n <= 14 && upper(up[:2]) && vatCountries[up[:2]] && !lower {
 		s, e := x.joined(i, 14, " .-")
 		for _, want := range []int{14, 13, 12, 11, 10} {
-			if cut, ok := e[want]; ok && isVAT(s[:want]) {
+			if cut, ok := e.at(want); ok && isVAT(s[:want]) {
 				x.add("pii.vat", "eu.vat", near(0.95, 0.8, ctx(), cVAT|cTax), start, cut)
-				return true
+				return
 			}
 		}
 	}
 	x.grouped(i, up, add, ctx)
 	if len(x.out) > before {
-		return true
+		return
 	}
 	if c := ctx(); t.digits >= 4 && n >= 6 && n <= 15 && c&(cPassport|cLicence|cIdentity) != 0 {
 		switch {
@@ -121,7 +121,6 @@ func (x *scanner) code(i int) bool { //nolint:gocyclo,cyclop,funlen // one case 
 			add("pii.driving_licence", "us.driving_licence", 0.75, end)
 		}
 	}
-	return len(x.out) > before
 }
 
 var vatCountries = map[string]bool{"DE": true, "FR": true, "IT": true, "BE": true, "NL": true, "PL": true, "GB": true, "XI": true, "AT": true, "DK": true, "FI": true, "PT": true, "SE": true, "LU": true, "EL": true, "ES": true} //nolint:gochecknoglobals // a constant table
@@ -135,7 +134,7 @@ func (x *scanner) grouped(i int, up string, add func(kind, rule string, score fl
 	bharat := len(up) >= 2 && allDigits(up[:2])
 	s, e := x.joined(i, 16, " -")
 	s = strings.ToUpper(s)
-	at := func(n int) (int, bool) { cut, ok := e[n]; return cut, ok && len(s) >= n }
+	at := func(n int) (int, bool) { cut, ok := e.at(n); return cut, ok && len(s) >= n }
 	if state {
 		for _, n := range []int{15, 16} { // TN09 20110012345, also with a letter or not
 			if cut, ok := at(n); ok && n == 15 && allDigits(s[2:15]) && (s[4:6] == "19" || s[4:6] == "20") {
@@ -201,13 +200,18 @@ func isPlate(s string) bool {
 	return upper(series) && len(series) <= 3 && !strings.ContainsAny(series, "IO")
 }
 
+// joints are where in the text a code of each length ends; 0 where none does.
+type joints [40]int32
+
+func (j *joints) at(n int) (int, bool) { return int(j[n]), j[n] > 0 }
+
 // joined is what token i and those after it read without marks, up to a length, and where each length ends.
-func (x *scanner) joined(i, most int, marks string) (s string, ends map[int]int) {
-	var b strings.Builder
-	ends = map[int]int{}
+func (x *scanner) joined(i, most int, marks string) (s string, ends joints) {
+	var b [len(ends)]byte
+	n := 0
 	for j := i; j < len(x.tokens); j++ {
 		t := x.tokens[j]
-		if t.wide || b.Len()+int(t.end-t.start) > most {
+		if t.wide || n+int(t.end-t.start) > most {
 			break
 		}
 		if j > i {
@@ -215,10 +219,10 @@ func (x *scanner) joined(i, most int, marks string) (s string, ends map[int]int)
 				break
 			}
 		}
-		b.WriteString(x.text(t))
-		ends[b.Len()] = int(t.end)
+		n += copy(b[n:], x.text(t))
+		ends[n] = t.end
 	}
-	return b.String(), ends
+	return string(b[:n]), ends
 }
 
 // upperCode reports whether a token has capitals and digits only.

@@ -80,18 +80,20 @@ func addPhrase(to map[string]phrases, name string) {
 
 // Words around names.
 var (
-	titles   = set("mr mrs ms miss mx dr prof professor sir madam lady lord shri sri smt kumari thiru thirumathi selvi pandit herr frau mme mlle monsieur madame señor señora signor signora rev father sister captain capt major colonel judge justice senator president minister chancellor officer detective sergeant engr adv")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       //nolint:gochecknoglobals // constant tables
-	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar என் பெயர்")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
-	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
-	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                             //nolint:gochecknoglobals // as above
-	streets  = set("street st road rd avenue ave lane ln drive dr boulevard blvd court ct place pl square sq way terrace highway hwy parkway pkwy circle crescent close nagar colony marg salai theru vihar enclave layout chowk bazaar cross main extension")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                            //nolint:gochecknoglobals // as above
-	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       //nolint:gochecknoglobals // as above
-	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                //nolint:gochecknoglobals // as above
-	noName   = set("box suite apt unit floor flat building i i'm a the this that it he she we you they my your his her our their there here who what when where why how yes no not and or but if then so because all any some one two three please thank thanks hello hi hey dear sir madam customer team everyone everybody folks support service sales help manager user bot agent admin assistant system order account card number phone email address date name street road bank company great good bad happy sad sorry sure fine okay glad just very really also with for from to at in on of by as is are was were be been am do does did can could will would shall should may might must have has had get got go going want need know like new old first last next today tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october november december mr mrs ms dr english french german spanish italian dutch polish indian american british hindi tamil chinese japanese russian christmas easter diwali pongal god internet") //nolint:gochecknoglobals // as above
+	titles   = set("mr mrs ms miss mx dr prof professor sir madam lady lord shri sri smt kumari thiru thirumathi selvi pandit herr frau mme mlle monsieur madame señor señora signor signora rev father sister captain capt major colonel judge justice senator president minister chancellor officer detective sergeant engr adv")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      //nolint:gochecknoglobals // constant tables
+	announce = set("name named called dear hi hello hey regards sincerely signed from attn attention patient client employee contact contacted spoke met asked told said cc bcc mother father brother sister wife husband son daughter friend colleague boss manager author by beneficiary guardian nominee holder sender recipient naam peyar")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         //nolint:gochecknoglobals // as above
+	leads    = set("in from at to near visit visiting visited live lives living lived born located location city town village district state country moved moving travel travelling traveling travelled trip flight based reside resides residing into around across leaving reached via through outside")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               //nolint:gochecknoglobals // as above
+	suffixes = set("inc llc ltd limited corp corporation co company gmbh ag kg se sa sas sarl srl spa bv nv plc llp pvt oy ab bank university college school institute hospital clinic foundation association group holdings partners solutions technologies technology systems industries consulting enterprises services laboratories labs motors airlines airways insurance studios pharmaceuticals trust council ministry department agency club federation union society museum church")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                            //nolint:gochecknoglobals // as above
+	works    = set("work works worked working joined employed employer company firm organisation organization ceo cto cfo founder")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      //nolint:gochecknoglobals // as above
+	linking  = set("van von der den de del della di da dos du la le bin ibn al el ben ap bint ter ten zu")                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               //nolint:gochecknoglobals // as above
+	noName   = set("united nations ancient super write id note notes title subject box suite apt unit floor flat building i i'm a the this that it he she we you they my your his her our their there here who what when where why how yes no not and or but if then so because all any some one two three please thank thanks hello hi hey dear sir madam customer team everyone everybody folks support service sales help manager user bot agent admin assistant system order account card number phone email address date name street road bank company great good bad happy sad sorry sure fine okay glad just very really also with for from to at in on of by as is are was were be been am do does did can could will would shall should may might must have has had get got go going want need know like new old first last next today tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday january february march april june july august september october november december mr mrs ms dr english french german spanish italian dutch polish indian american british hindi tamil chinese japanese russian christmas easter diwali pongal god internet") //nolint:gochecknoglobals // as above
 )
 
+// wasThere stand before "in" or "from" when a place follows.
+var wasThere = set("am m is are was were here originally come comes came flew returned returning stay stays staying stayed arrived arrive weather settled grew up") //nolint:gochecknoglobals // as above
+
 const (
-	longestName = 4 // words
+	longestName = 5 // words
 	personLow   = 0.55
 )
 
@@ -104,6 +106,7 @@ type word struct {
 	last    bool
 	family  bool // only behind a first name
 	common  bool
+	bare    bool // of a script without capitals
 }
 
 // word is token i as a name would have it; one with digits has nothing of a name.
@@ -123,9 +126,13 @@ func (x *scanner) word(l *lists, i int) word {
 func (l *lists) word(s string) (w word) {
 	r, n := utf8.DecodeRuneInString(s)
 	w.low = strings.ToLower(s)
-	w.capital = unicode.IsUpper(r) || unicode.IsLetter(r) && !unicode.IsLower(r) // scripts without capitals
+	w.capital = unicode.IsUpper(r)
 	w.shout = len(s) > n && s == strings.ToUpper(s) && s != w.low
 	w.first, w.last = l.first[w.low], l.last[w.low]
+	if unicode.IsLetter(r) && !unicode.IsUpper(r) && !unicode.IsLower(r) { // of a script without capitals
+		w.bare = true
+		w.capital = w.first || w.last || len(l.places[w.low]) > 0
+	}
 	w.family = w.capital && (w.last || l.family[w.low] || familyEnd(w.low))
 	w.common = l.common[w.low] || noName[w.low]
 	return w
@@ -184,6 +191,14 @@ func (x *scanner) names() {
 			if titles[w.low] || announce[w.low] {
 				x.smallName(l, i)
 			}
+			if b := x.word(l, i-1).low; w.bare && (b == "பெயர்" || b == "नाम") {
+				end := i
+				if n := x.word(l, i+1); n.first || n.last {
+					end++
+				}
+				x.add("pii.person", "person.context", 0.8, int(x.tokens[i].start), int(x.tokens[end].end))
+				i = end
+			}
 			continue
 		}
 		x.phrase(l.places, i, "pii.place", "place.list", w) // a person may begin here as well: the more certain one stays
@@ -221,6 +236,9 @@ func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w wo
 	before := x.word(readLists(), i-1)
 	led := leads[before.low]
 	score := 0.75
+	if kind == "pii.organisation" && !single {
+		score = 0.9
+	}
 	switch {
 	case single && w.common, single && len(w.low) < 3 && !w.shout:
 		score = near(0.55, 0.2, bit(led && kind == "pii.place"), 1)
@@ -235,7 +253,7 @@ func (x *scanner) phrase(list map[string]phrases, i int, kind, rule string, w wo
 	x.add(kind, rule, score, start, start+best)
 }
 
-func bit(yes bool) uint64 {
+func bit(yes bool) uint64 { //nolint:revive // it is made a mask
 	if yes {
 		return 1
 	}
@@ -281,7 +299,7 @@ func (x *scanner) announced(l *lists, i int) int {
 		if two.low == "spoke" || two.low == "speak" || two.low == "met" || two.low == "meeting" {
 			return 1
 		}
-	case "name", "dear", "attn", "named":
+	case "name", "dear", "attn", "named", "peyar", "naam", "பெயர்", "नाम":
 		return 2
 	case "hi", "hello", "hey":
 		if i+1 == len(x.tokens) || strings.HasPrefix(x.between(i), ",") || strings.HasPrefix(x.between(i), "!") || strings.HasPrefix(x.between(i), "\n") {
@@ -303,10 +321,11 @@ func (x *scanner) person(l *lists, i int, w word) int {
 	if titles[w.low] && !w.shout && sure < 2 && i+1 < len(x.tokens) && (x.between(i) == " " || x.between(i) == ". ") {
 		return i - 1 // the name begins behind it
 	}
-	if w.common && !(sure == 2 && !noName[w.low]) && !(w.first && !noName[w.low]) && !(w.last && !noName[w.low]) || noName[w.low] {
+	initial := utf8.RuneCountInString(w.low) == 1
+	pointed := initial && i+1 < len(x.tokens) && strings.HasPrefix(x.between(i), ".")
+	if !pointed && (noName[w.low] || w.common && sure < 2 && !w.first && !w.last) {
 		return i - 1
 	}
-	initial := utf8.RuneCountInString(w.low) == 1
 	end := i
 	listed := 0 // how many words the lists know
 	clear := 0  // of them, those that are nothing else
@@ -458,7 +477,7 @@ func (x *scanner) placeByContext(l *lists, i int, w word) {
 		return
 	}
 	c := x.word(l, i-2)
-	if b.low != "in" && b.low != "from" && !leads[c.low] && c.low != "flew" && c.low != "returned" && b.low != "near" && b.low != "visit" && b.low != "visiting" {
+	if !leads[c.low] && !wasThere[c.low] && b.low != "near" && b.low != "visit" && b.low != "visiting" {
 		return
 	}
 	end := i
@@ -466,90 +485,4 @@ func (x *scanner) placeByContext(l *lists, i int, w word) {
 		end++
 	}
 	x.add("pii.place", "place.context", 0.55, int(x.tokens[i].start), int(x.tokens[end].end))
-}
-
-// age finds how old somebody is said to be.
-func (x *scanner) age(i int) {
-	t := x.tokens[i]
-	if t.letters > 0 || t.digits < 1 || t.digits > 3 || number(x.text(t)) > 120 {
-		return
-	}
-	low := func(k int) string {
-		if k < 0 || k >= len(x.tokens) {
-			return ""
-		}
-		return strings.ToLower(x.text(x.tokens[k]))
-	}
-	next, after := low(i+1), low(i+2)
-	last, before := low(i-1), low(i-2)
-	switch {
-	case (next == "years" || next == "year" || next == "yrs" || next == "yr") && (after == "old" || after == "of" && low(i+3) == "age"), next == "yo", next == "y" && after == "o",
-		last == "aged", last == "age", last == "age" || before == "age" && (last == "is" || last == "of"), last == "turned", last == "turning", last == "turn",
-		(last == "was" || last == "is" || last == "am") && (before == "he" || before == "she" || before == "i") && x.sentenceEnds(i):
-		x.add("pii.age", "age", 0.85, int(t.start), int(t.end))
-	}
-}
-
-// sentenceEnds reports whether nothing follows a token in its sentence.
-func (x *scanner) sentenceEnds(i int) bool {
-	end := int(x.tokens[i].end)
-	return end == len(x.s) || strings.IndexByte(".,;!\n", x.s[end]) >= 0 && (end+1 == len(x.s) || x.s[end+1] < '0' || x.s[end+1] > '9')
-}
-
-// street finds a house number with the name of a street behind it.
-func (x *scanner) street(i int) {
-	t := x.tokens[i]
-	if t.digits > 5 || t.letters > 1 {
-		return
-	}
-	for k := i + 1; k < min(i+6, len(x.tokens)); k++ {
-		if m := x.between(k - 1); m != " " && m != ", " && m != "/" && m != "-" && m != ". " {
-			return
-		}
-		w := strings.ToLower(x.text(x.tokens[k]))
-		if k > i+1 && streets[w] {
-			end := int(x.tokens[k].end)
-			x.add("pii.address", "address", 0.75, int(t.start), end)
-			return
-		}
-		r, _ := utf8.DecodeRuneInString(x.text(x.tokens[k]))
-		if x.tokens[k].digits == 0 && !unicode.IsUpper(r) {
-			return
-		}
-	}
-}
-
-var (
-	streetFirst = set("rue via viale calle avenida praça rua plaza plac ulica ul piazza allée chemin corso carrer camino paseo rúa travessa quai place boulevard no house flat plot door unit suite apt apartment postbox pobox") //nolint:gochecknoglobals // constant tables
-	streetEnds  = strings.Fields("straße strasse straat weg gasse platz gade vej vägen gatan gata vegen veien katu kuja utca laan steenweg plein dreef singel gracht stræde ulice allee")                                         //nolint:gochecknoglobals // as above
-)
-
-// streetName finds a street's name with a house number behind it, as in most of Europe, and flats. It returns its last token, or i.
-func (x *scanner) streetName(i int) int {
-	first := strings.TrimRight(strings.ToLower(x.text(x.tokens[i])), ".")
-	found := streetFirst[first]
-	for k := i; k < min(i+6, len(x.tokens)); k++ {
-		if k > i {
-			if m := x.between(k - 1); m != " " && m != ". " && m != "-" && m != "'" && m != ", " && m != " #" && m != ": " {
-				return i
-			}
-		}
-		t := x.tokens[k]
-		low := strings.ToLower(x.text(t))
-		if k > i && found && t.digits > 0 && t.end-t.start <= 6 {
-			x.add("pii.address", "address", 0.7, int(x.tokens[i].start), int(t.end))
-			return k
-		}
-		if t.digits > 0 {
-			return i
-		}
-		for _, end := range streetEnds {
-			found = found || strings.HasSuffix(low, end) && (len(low) > len(end) || k > i)
-		}
-		r, _ := utf8.DecodeRuneInString(x.text(t))
-		if !unicode.IsUpper(r) && k > i && !linking[low] && low != "des" && low != "las" && low != "los" {
-			return i
-		}
-	}
-	return i
 }

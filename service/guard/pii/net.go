@@ -56,7 +56,7 @@ func isTLD(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c < 0x80 && !(strings.HasPrefix(strings.ToLower(s), "xn--") && i > 1) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c < 0x80 && (i < 2 || !strings.HasPrefix(strings.ToLower(s), "xn--")) {
 			return false
 		}
 	}
@@ -69,7 +69,7 @@ var upiHandles = set("okaxis oksbi okhdfcbank okicici ybl ibl axl paytm ptaxis p
 // set makes one of words.
 func set(words string) map[string]bool {
 	out := map[string]bool{}
-	for _, w := range strings.Fields(words) {
+	for w := range strings.FieldsSeq(words) {
 		out[w] = true
 	}
 	return out

@@ -254,11 +254,26 @@ func (x *scanner) birthday(w window, ctx func() uint64) bool {
 	if a < 1 || b < 1 || a > 31 || b > 31 || a > 12 && b > 12 || y > 99 && (y < 1900 || y > 2100) {
 		return false
 	}
-	if ctx()&cBirth == 0 {
+	if ctx()&cBirth == 0 || !x.labels(w, cBirth) {
 		return w.form != "abb" && w.sep != " " // a date, and no other number
 	}
 	x.add("pii.birth_date", "birth_date", 0.9, w.start, w.end)
 	return true
+}
+
+// labels reports whether a word of a meaning belongs to this number and to no other: none stands between them.
+func (x *scanner) labels(w window, meaning uint64) bool {
+	for i := w.first - 1; i >= max(0, w.first-wordsBefore) && x.tokens[i].digits == 0; i-- {
+		if x.meaning(x.tokens[i])&meaning != 0 {
+			return true
+		}
+	}
+	for i := w.last + 1; i < min(len(x.tokens), w.last+3) && x.tokens[i].digits == 0; i++ {
+		if x.meaning(x.tokens[i])&meaning != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // postcode finds codes that words near them call so.
@@ -266,7 +281,7 @@ func (x *scanner) postcode(w window, whole bool, ctx func() uint64) { //nolint:r
 	switch {
 	case len(w.digits) == 6 && (w.form == "f" || w.form == "cc" && w.sep == " ") && w.digits[0] != '0':
 		c := near(0.85, 0.3, ctx(), cPost)
-		if c < 0.5 && w.form == "f" && ctx()&cAddress != 0 && whole {
+		if c < 0.5 && w.form == "f" && whole && x.labels(w, cAddress) {
 			c = 0.6
 		}
 		x.add("pii.postcode", "in.postcode", c, w.start, w.end)

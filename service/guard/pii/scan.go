@@ -37,22 +37,21 @@ func split(s string) []token {
 			i += size
 			continue
 		}
-		t := token{start: int32(i)} //nolint:gosec // texts are at most some megabytes
+		t := token{start: int32(i)}
 		for i < len(s) {
 			k, size = classOf(s, i)
 			if k == classMark || s[i] == 'x' && t.letters == 0 && t.digits >= 4 && i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '9' { // an extension
 				break
 			}
-			switch {
-			case k == classDigit:
+			if k == classDigit {
 				t.digits += 1 - t.digits/255
-			default:
+			} else {
 				t.letters += 1 - t.letters/255
 				t.wide = t.wide || k == classWide
 			}
 			i += size
 		}
-		t.end = int32(i) //nolint:gosec // as above
+		t.end = int32(i)
 		out = append(out, t)
 	}
 	return out
@@ -142,7 +141,7 @@ var contextWords = map[string]uint64{ //nolint:gochecknoglobals // a constant ta
 	"imei": cIMEI, "handset": cIMEI, "device": cIMEI, "dob": cBirth, "birth": cBirth, "born": cBirth, "birthday": cBirth, "birthdate": cBirth, "geboren": cBirth, "geburtsdatum": cBirth, "né": cBirth, "née": cBirth, "naissance": cBirth, "nacimiento": cBirth, "nascita": cBirth, "nato": cBirth, "nata": cBirth, "geboortedatum": cBirth, "urodzenia": cBirth, "பிறந்த": cBirth, "जन्म": cBirth,
 	"age": cAge, "aged": cAge, "years": cAge, "year": cAge, "yrs": cAge, "old": cAge, "yo": cAge,
 	"lat": cPlace, "latitude": cPlace, "lon": cPlace, "lng": cPlace, "longitude": cPlace, "coordinates": cPlace, "gps": cPlace, "location": cPlace, "geo": cPlace, "coords": cPlace,
-	"address": cAddress, "live": cAddress, "lives": cAddress, "living": cAddress, "reside": cAddress, "resides": cAddress, "residing": cAddress, "deliver": cAddress, "ship": cAddress, "shipping": cAddress, "located": cAddress, "adresse": cAddress, "dirección": cAddress, "indirizzo": cAddress, "adres": cAddress, "visit": cAddress, "house": cAddress, "home": cAddress,
+	"address": cAddress, "live": cAddress, "lives": cAddress, "living": cAddress, "reside": cAddress, "resides": cAddress, "residing": cAddress, "deliver": cAddress, "ship": cAddress, "shipping": cAddress, "located": cAddress, "adresse": cAddress, "dirección": cAddress, "indirizzo": cAddress, "visit": cAddress, "house": cAddress, "home": cAddress,
 	"pin": cPost, "pincode": cPost, "zip": cPost, "zipcode": cPost, "postcode": cPost, "postal": cPost, "plz": cPost,
 	"phone": cPhone, "phones": cPhone, "mobile": cPhone, "cell": cPhone, "tel": cPhone, "telephone": cPhone, "call": cPhone, "calling": cPhone, "whatsapp": cPhone, "contact": cPhone, "ph": cPhone, "fax": cPhone, "mob": cPhone, "ring": cPhone, "dial": cPhone, "text": cPhone, "sms": cPhone, "reach": cPhone, "telefon": cPhone, "téléphone": cPhone, "teléfono": cPhone, "telefono": cPhone, "telefoon": cPhone, "handy": cPhone, "hotline": cPhone, "message": cPhone, "messages": cPhone, "desk": cPhone, "callback": cPhone, "answering": cPhone, "office": cPhone | cAddress, "registered": cPhone, "extension": cPhone, "whats": cPhone, "number": 0, "தொலைபேசி": cPhone, "फोन": cPhone, "मोबाइल": cPhone,
 	"card": cCard, "cc": cCard, "credit": cCard, "debit": cCard, "visa": cCard, "mastercard": cCard, "amex": cCard, "rupay": cCard, "cvv": cCard, "charge": cCard, "karte": cCard, "kreditkarte": cCard, "carte": cCard, "tarjeta": cCard, "carta": cCard,

@@ -22,7 +22,7 @@ func format(rule, near, re string) keyFormat {
 	return keyFormat{rule: rule, near: near, re: regexp.MustCompile(`^(?:` + re + `)`)}
 }
 
-func checked(f keyFormat, check func(s string) bool, strict bool) keyFormat { //nolint:revive // says how
+func checked(f keyFormat, check func(s string) bool, strict bool) keyFormat {
 	f.check, f.strict = check, strict
 	return f
 }
@@ -332,7 +332,7 @@ func (x *scanner) randoms() {
 			j++
 		}
 		v := strings.TrimRight(x.s[i:j], "-/")
-		if n := len(v); n >= 24 && n <= 200 && varied(v) && !isUUID(v) && !hexOnly(v) && strings.Count(v, "/") < 4 && strings.Count(v, "-") < 6 && entropy(v) > 4.2 && mixed(v) && !strings.HasPrefix(v, "aran_") && !x.inURL(i) {
+		if n := len(v); n >= 24 && n <= 200 && varied(v) && !isUUID(v) && !hexOnly(v) && strings.Count(v, "/") < 4 && strings.Count(v, "-") < 6 && entropy(v) > 4.2 && mixed(v) && !strings.Contains(strings.ToLower(v), "abcdefgh") && !strings.HasPrefix(v, "aran_") && !x.inURL(i) {
 			if c := x.contextAt(i, i+n); c&cSecret != 0 {
 				x.add("secret", "secret.entropy", 0.75, i, i+n)
 			}

@@ -41,7 +41,7 @@ func build(patterns []string) *automaton {
 			at = next
 		}
 		if a.nodes[at].pattern < 0 {
-			a.nodes[at].pattern = int32(i) //nolint:gosec // as above
+			a.nodes[at].pattern = int32(i)
 		}
 	}
 	queue := []int32{0}

@@ -96,7 +96,7 @@ func (m *Map) Pseudonym(s string) bool {
 
 // Restore puts values back. Unless final, it holds back the end in which a pseudonym may have begun: the caller sends hold
 // again, with what comes next. However a text is cut, what is released is the same in total. Linear time.
-func (m *Map) Restore(text string, final bool) (release, hold string) { //nolint:revive // a fact about the text
+func (m *Map) Restore(text string, final bool) (release, hold string) {
 	found, cut := m.find(text, final)
 	if len(found) == 0 {
 		return text[:cut], text[cut:]

@@ -256,7 +256,7 @@ func (m *Map) seek(texts []string, spans [][]span) *seeker {
 	each := func(kind, value string) {
 		add(kind, value)
 		if kind == "pii.person" {
-			for _, part := range strings.Fields(value) {
+			for part := range strings.FieldsSeq(value) {
 				if part = strings.Trim(part, ".,"); utf8.RuneCountInString(part) > 2 && !commonPart[lower(part)] {
 					add(kind, part)
 				}
@@ -339,5 +339,6 @@ func wordAt(text string, start, end int) bool {
 	last, _ := utf8.DecodeLastRuneInString(text[:end])
 	after, _ := utf8.DecodeRuneInString(text[end:])
 	inWord := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) }
-	return !(start > 0 && inWord(before) && inWord(first)) && !(end < len(text) && inWord(last) && inWord(after))
+	goesOn := start > 0 && inWord(before) && inWord(first) || end < len(text) && inWord(last) && inWord(after)
+	return !goesOn
 }

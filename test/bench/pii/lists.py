@@ -6,6 +6,7 @@ family.txt has the rarer family names of the census: they count behind a first n
 name only where something else says so.
 """
 import importlib
+import json
 import pathlib
 import re
 import sys
@@ -39,6 +40,9 @@ def main():
     census = pathlib.Path(importlib.import_module("names").__file__).parent
     for file in ("dist.male.first", "dist.female.first"):
         first.update(line.split()[0].lower() for line in (census / file).read_text().splitlines())
+    india = json.loads((pathlib.Path(__file__).parent / "india.json").read_text())  # common ones that Faker leaves out
+    first.update(india["first"])
+    last.update(india["last"])
     family = [line.split()[0].lower() for line in (census / "dist.all.last").read_text().splitlines()[:20000]]
     family = {w for w in family if w not in last}
     lorem = importlib.import_module("faker.providers.lorem.en_US").Provider

@@ -171,11 +171,12 @@ func channelOf(e llm.Event) (channel, string) {
 }
 
 // check asks the guard about a text and keeps what it holds back.
-func (c *checker) check(ctx context.Context, text string, final bool) (string, error) {
+func (c *checker) check(ctx context.Context, text string, final bool) (string, error) { //nolint:revive // a fact about the text
 	inner, cancel := context.WithTimeout(ctx, c.s.cfg.GuardTimeout)
 	defer cancel()
 	req := &guardv1.CheckOutputRequest{
 		Text: text, Canaries: c.canaries, Final: final, Collections: c.collections, Conversation: c.conversation, Before: c.before, Instructions: c.instructions,
+		Part: partOf(c.at),
 	}
 	if final && c.at.kind == "text" && c.before == "" {
 		req.Schema = c.schema
@@ -204,6 +205,18 @@ func (c *checker) check(ctx context.Context, text string, final bool) (string, e
 	c.hold = res.GetHold()
 	c.before = tail(c.before+res.GetRelease(), maxBefore)
 	return res.GetRelease(), nil
+}
+
+// partOf is guard's word for a channel.
+func partOf(at channel) guardv1.AnswerPart {
+	switch at.kind {
+	case "reasoning":
+		return guardv1.AnswerPart_ANSWER_PART_REASONING
+	case "call":
+		return guardv1.AnswerPart_ANSWER_PART_CALL
+	default:
+		return guardv1.AnswerPart_ANSWER_PART_TEXT
+	}
 }
 
 // tail is the end of a text, from the beginning of a character on.

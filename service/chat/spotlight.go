@@ -89,7 +89,7 @@ func (m marks) results(r *llm.Request, way string) (any bool) {
 		return false
 	}
 	var walk func(ps []llm.Part, inside bool)
-	walk = func(ps []llm.Part, inside bool) { //nolint:revive // a fact about the place
+	walk = func(ps []llm.Part, inside bool) {
 		for i := range ps {
 			p := &ps[i]
 			switch {

@@ -174,6 +174,7 @@ func owners() map[string]string {
 		"/api/v1/accounts": "user", "/api/v1/sessions": "user", "/api/v1/me": "user", "/api/v1/tenants": "user", "/api/v1/keys": "user",
 		"/.well-known/jwks.json": "user",
 		"/api/v1/collections":    "search",
+		"/api/v1/quarantine":     "search",
 		"/api/v1/items":          "recommend", "/api/v1/interactions": "recommend", "/api/v1/recommendations": "recommend",
 		"/api/v1/guard":    "guard",
 		"/api/v1/models":   "infer",

@@ -78,7 +78,7 @@ type opened struct {
 // Pseudonymise is Anonymize for text on its way to a provider: only if the policy on the tenant and these collections asks for it.
 // Else the texts stay as they are.
 func (s *Service) Pseudonymise(ctx context.Context, name string, texts, collections []string) ([]Anonymized, error) {
-	book, err := s.policies.book(ctx, auth.From(ctx).Tenant, collections)
+	book, err := s.rulebook(ctx, Job{Collections: collections})
 	if err != nil {
 		return nil, err
 	}

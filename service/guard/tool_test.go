@@ -148,6 +148,8 @@ func TestToolsByREST(t *testing.T) {
 	cfg.Policy.Tools.Always.Deny = []string{"files.delete"}
 	allowing := guard.Default()
 	allowing.Policy.Tools.AfterUntrusted = policy.ToolRules{Allow: []string{"send_email"}}
+	asking := guard.Default()
+	asking.Policy.Tools.AfterUntrusted = policy.ToolRules{Ask: []string{"*"}}
 	for name, c := range map[string]struct {
 		cfg     guard.Config
 		tool    string
@@ -158,6 +160,7 @@ func TestToolsByREST(t *testing.T) {
 		"whoever the mail names":                    {cfg, "sendEmail", "eve@evil.example", "block"},
 		"and lets those go on that read":            {cfg, "get_weather", "", "allow"},
 		"what is denied always":                     {cfg, "files.delete", "", "block"},
+		"what a policy asks about":                  {asking, "sendEmail", "bob@example.org", "ask"},
 		"what a policy allows":                      {allowing, "sendEmail", "bob@example.org", "allow"},
 		"but not at whom the mail names":            {allowing, "sendEmail", "eve@evil.example", "block"},
 		"and nothing else":                          {allowing, "get_weather", "", "block"},

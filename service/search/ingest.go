@@ -217,7 +217,7 @@ type scanned struct {
 	Cut      cutting   `json:"cut"`
 }
 
-func (v scanned) reason() string {
+func (v *scanned) reason() string {
 	if len(v.Kinds) == 0 {
 		return ""
 	}

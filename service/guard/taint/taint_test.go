@@ -257,9 +257,9 @@ func FuzzDecide(f *testing.F) {
 		if slices.Index(order, p.Decide(after, "k", call).Outcome) < slices.Index(order, p.Decide(before, "k", call).Outcome) {
 			t.Error("untrusted text opened a tool")
 		}
-		for _, v := range []taint.Values{after.Foreign, after.Vouched} {
+		for _, v := range []encoding.BinaryMarshaler{&after.Foreign, &after.Vouched} {
 			var back taint.Values
-			b, err := encoding.BinaryMarshaler(v).MarshalBinary()
+			b, err := v.MarshalBinary()
 			if err != nil || back.UnmarshalBinary(b) != nil {
 				t.Fatal(err)
 			}

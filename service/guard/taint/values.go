@@ -275,16 +275,16 @@ func (v *Values) add(digests []uint64, all bool) bool {
 
 func (v *Values) join(o Values) { v.add(o.list, !o.full) }
 
-func (v Values) has(d uint64) bool {
+func (v *Values) has(d uint64) bool {
 	_, there := slices.BinarySearch(v.list, d)
 	return there
 }
 
 // Full says that not everything is in the set.
-func (v Values) Full() bool { return v.full }
+func (v *Values) Full() bool { return v.full }
 
 // MarshalBinary packs the set: a byte that says whether it is full, and 8 bytes for each digest.
-func (v Values) MarshalBinary() ([]byte, error) {
+func (v *Values) MarshalBinary() ([]byte, error) {
 	out := make([]byte, 1, 1+8*len(v.list))
 	if v.full {
 		out[0] = 1

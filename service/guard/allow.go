@@ -126,14 +126,14 @@ func (s *Service) exempt(text string, o observation, book *rulebook, now time.Ti
 		return slices.ContainsFunc(spared, func(is func(detect.Finding) bool) bool { return is(f) })
 	}
 	if e.score > 0 && o.origin != detect.Output {
-		e.score = s.without(cut, o, book, e.spared)
+		e.score = s.without(cut, o, e.spared)
 	}
 	return e
 }
 
 // without is the score of what is left: of the text without spared phrases, and of findings that no entry names. What other layers
 // than rules say stays.
-func (s *Service) without(cut []byte, o observation, book *rulebook, spared func(detect.Finding) bool) float64 {
+func (s *Service) without(cut []byte, o observation, spared func(detect.Finding) bool) float64 {
 	score, findings, layers := o.score, o.findings, o.layers
 	if cut != nil {
 		again := o.again(string(cut))

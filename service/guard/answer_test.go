@@ -31,7 +31,7 @@ func everything() guard.Rehearsal {
 
 // answers hold something for every check.
 func answers() map[string]string {
-	long := strings.Repeat("The traveller waits for the next train, which leaves at noon, and reads. ", 70)
+	long := strings.Repeat("The traveller waits for the next train, which leaves at noon, and reads. ", 57)
 	return map[string]string{
 		"numbers":      "Your card 4111 1111 1111 1111 was charged, and 5500-0000-0000-0004 too. Pay to GB82 WEST 1234 5698 7654 32 today, says ACME Ltd of the UK.",
 		"secrets":      "Use AKIAIOSFODNN7EXAMPLE here. -----BEGIN RSA PRIVATE KEY-----\nMIIEvQ1\nAb12\n-----END RSA PRIVATE KEY-----\n12 34 and more.",
@@ -44,8 +44,8 @@ func answers() map[string]string {
 		"pseudonyms":   "Dear Person Seven, your address p7@people.example is known; another one, q8@people.example, is not. Person Se was never here.",
 		"Tamil":        "கட்டணம் 14 நாட்களில் திருப்பித் தரப்படும். அழைக்க +91 98765 43210 எண்ணை. " + strings.Repeat("நன்றி வணக்கம் ", 20),
 		"Chinese":      strings.Repeat("退款需要十四天，请联系客服。", 12) + "卡号 4111 1111 1111 1111。",
-		"long":         long + "Card 4111 1111 1111 1111.\n" + long,
-		"long code":    "Here:\n```go\n" + strings.Repeat("var a = List<T>{} // <script>\n", 150) + "```\nand <script>x</script>\n" + long,
+		"long":         long + "Card 4111 1111 1111 1111.\n" + long[:300],
+		"long code":    "Here:\n```go\n" + strings.Repeat("var a = List<T>{} // <script>\n", 150) + "```\nand <script>x</script>\n",
 		"long fence":   "Here:\n```\n" + strings.Repeat("a <b> c\n", 560) + "```\nand <i>x</i> <u>\n",
 		"one word":     strings.Repeat("abcdefgh", 1050) + " end 4111 1111 1111 1111.",
 		"no places":    strings.Repeat("12 ", 2800) + "end",
@@ -62,7 +62,7 @@ func TestEveryCheckGivesTheSameHoweverAnAnswerIsCut(t *testing.T) {
 	trial := everything()
 	for name, text := range answers() {
 		whole := trial.Answer(text)
-		rounds := 3
+		rounds := 2
 		if len(text) > 3000 {
 			rounds = 1
 		}
@@ -105,7 +105,7 @@ func TestRandomAnswersAreTheSameHoweverTheyAreCut(t *testing.T) {
 }
 
 const (
-	randomRounds = 40
+	randomRounds = 25
 	randomSeed   = 13
 )
 
@@ -152,9 +152,9 @@ func TestWhatAnswersBecome(t *testing.T) {
 }
 
 func TestOrdinaryTextIsHeldBackForAtMost64Characters(t *testing.T) {
-	prose := strings.Repeat("A refund takes up to fourteen days, counted from the day on which the bank confirms the return of the goods; partial refunds are possible, and travellers who paid in cash are asked to visit the office in person. ", 30)
-	tamil := strings.Repeat("பணம் திரும்பப் பெற பதினான்கு நாட்கள் ஆகும், வங்கி உறுதி செய்த நாளிலிருந்து கணக்கிடப்படும் ", 20)
-	chinese := strings.Repeat("退款需要十四天从银行确认退货之日起计算部分退款也是可以的", 30)
+	prose := strings.Repeat("A refund takes up to fourteen days, counted from the day on which the bank confirms the return of the goods; partial refunds are possible, and travellers who paid in cash are asked to visit the office in person. ", 8)
+	tamil := strings.Repeat("பணம் திரும்பப் பெற பதினான்கு நாட்கள் ஆகும், வங்கி உறுதி செய்த நாளிலிருந்து கணக்கிடப்படும் ", 8)
+	chinese := strings.Repeat("退款需要十四天从银行确认退货之日起计算部分退款也是可以的", 12)
 	trial := everything()
 	longest := 0
 	for p := range trial.Given {
@@ -280,7 +280,7 @@ func TestALeakIsStoppedAfterFewWords(t *testing.T) {
 
 func FuzzHoweverItIsCut(f *testing.F) {
 	for _, text := range answers() {
-		f.Add(text[:min(len(text), 3000)], uint64(1))
+		f.Add(strings.ToValidUTF8(text[:min(len(text), 500)], ""), uint64(1))
 	}
 	trial := everything()
 	f.Fuzz(func(t *testing.T, text string, seed uint64) {
@@ -323,10 +323,10 @@ func BenchmarkWholeAnswer(b *testing.B) {
 }
 
 func sizeOf(n int) string {
-	if n < 10_000 {
+	if n < 5_000 {
 		return "1KB"
 	}
-	if n < 100_000 {
+	if n < 50_000 {
 		return "10KB"
 	}
 	return "100KB"

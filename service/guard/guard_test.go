@@ -200,7 +200,7 @@ func TestHoweverItIsCutTheSameIsReleased(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, text := range texts {
 		whole := stream(t, w, []string{text}, guard.Answer{})
-		for range 12 {
+		for range 3 {
 			if got := stream(t, w, pieces(r, text), guard.Answer{}); got != whole {
 				t.Fatalf("cut into pieces it releases\n%q\nas a whole\n%q", got, whole)
 			}

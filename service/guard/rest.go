@@ -36,8 +36,11 @@ const (
 	maxLine      = 2 << 20
 	maxLines     = 10_000
 	linesAtOnce  = 64
-	lineKind     = "application/x-ndjson"
-	scanPath     = "/api/v1/guard/scan"
+
+	maxConversationName = 100 // characters, as in the contract
+	maxSourceName       = 500
+	lineKind            = "application/x-ndjson"
+	scanPath            = "/api/v1/guard/scan"
 )
 
 type findingBody struct {
@@ -71,7 +74,10 @@ type under struct {
 	Collection  string   `json:"collection,omitempty" doc:"short for collections with one name"`
 	Collections []string `json:"collections,omitempty" doc:"the strictest of their policies and the tenant's holds"`
 	Policy      string   `json:"policy,omitempty" doc:"a policy that holds as well" example:"support@7"`
-	Dry         bool     `json:"dry,omitempty" doc:"asks what would be: policy stands in the place of its active version, and nothing is recorded"`
+	// Conversation and Source are for texts that a conversation reads.
+	Conversation string `json:"conversation,omitempty" doc:"the conversation that reads the texts: what it read limits the tools that it may use"`
+	Source       string `json:"source,omitempty" doc:"where the texts come from" example:"outside:mail/7"`
+	Dry          bool   `json:"dry,omitempty" doc:"asks what would be: policy stands in the place of its active version, and nothing is recorded"`
 }
 
 type scanBody struct {
@@ -248,7 +254,17 @@ func (u under) job() (Job, error) {
 			return Job{}, invalidField("collections", "a name has 1 to 100 bytes")
 		}
 	}
-	return Job{Origin: o, Collections: collections, Policy: u.Policy, Dry: u.Dry}, nil
+	job := Job{Origin: o, Collections: collections, Policy: u.Policy, Conversation: u.Conversation, Dry: u.Dry}
+	if utf8.RuneCountInString(u.Conversation) > maxConversationName {
+		return Job{}, invalidField("conversation", fmt.Sprintf("at most %d characters", maxConversationName))
+	}
+	if utf8.RuneCountInString(u.Source) > maxSourceName {
+		return Job{}, invalidField("source", fmt.Sprintf("at most %d characters", maxSourceName))
+	}
+	if u.Source != "" {
+		job.Sources = []string{u.Source}
+	}
+	return job, nil
 }
 
 func invalidField(field, message string) error {
@@ -338,7 +354,7 @@ func (s *Service) judgeLines(ctx context.Context, base lineIn, lines [][]byte, b
 			out = append(out, answer)
 			continue
 		}
-		key := fmt.Sprintf("%s\x00%s\x00%t\x00%s", job.Origin, job.Policy, job.Dry, strings.Join(job.Collections, "\x00"))
+		key := fmt.Sprintf("%s\x00%s\x00%t\x00%q\x00%q\x00%s", job.Origin, job.Policy, job.Dry, job.Conversation, job.Sources, strings.Join(job.Collections, "\x00"))
 		if jobs[key].Origin == "" {
 			jobs[key], order = job, append(order, key)
 		}

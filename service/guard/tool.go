@@ -47,9 +47,6 @@ func toolsOf(t policy.Tools) taint.Policies {
 	return out
 }
 
-// isAttack tells findings of attacks from those of private and dangerous data.
-func isAttack(f detect.Finding) bool { return policy.Class(f.Kind) == "injection" }
-
 // read notes that a conversation has read texts, and what was found in them. It is kept before anybody is told the verdicts.
 func (s *Service) read(ctx context.Context, job Job, book *rulebook, results []Result) error {
 	if job.Conversation == "" || job.Origin == detect.Output {
@@ -58,9 +55,15 @@ func (s *Service) read(ctx context.Context, job Job, book *rulebook, results []R
 	if n := len(job.Sources); n > 1 && n != len(job.Texts) {
 		return fault.New(fault.Invalid, "invalid", "There are %d sources for %d texts; give one for each, one for all, or none.", n, len(job.Texts))
 	}
+	// A remark on what a user wrote is no reason to take their own addresses for somebody else's; on what others wrote it is.
+	bar := thresholdOf(book.policy, job.Origin)
+	least := bar.Flag
+	if job.Origin == detect.User {
+		least = bar.Block
+	}
 	reads := make([]taint.Read, len(job.Texts))
 	for i, text := range job.Texts {
-		reads[i] = taint.Read{Text: text, Origin: job.Origin, Attack: results[i].Verdict != Allow && slices.ContainsFunc(results[i].Findings, isAttack)}
+		reads[i] = taint.Read{Text: text, Origin: job.Origin, Attack: results[i].Verdict != Allow && results[i].attack >= least}
 		if n := len(job.Sources); n > 0 {
 			reads[i].Source = job.Sources[min(i, n-1)]
 		}

@@ -74,7 +74,7 @@ func (d *Detector) Model() *classify.Model { return d.model }
 // Judgement is what was found in one text.
 type Judgement struct {
 	Score    float64            // probability of an attack, 0 to 1
-	Layers   map[string]float64 // what each layer that looked says alone, 0 to 1
+	Layers   map[string]float64 // what each layer that looked says alone, 0 to 1; 0 of rules that found nothing
 	Findings []detect.Finding
 	Missing  []string // layers that were asked for and could not answer; a finding of the kind Degraded says why
 }
@@ -200,7 +200,10 @@ func (l *look) judge(layers ...string) Judgement {
 	if c == nil { // a model without embeddings
 		c = l.d.model.Combiner(Rules, Compact)
 	}
-	rules := l.d.model.Combiner(Rules).Probability(classify.Evidence{Rules: l.evidence.Rules})
+	rules := 0.0
+	if l.evidence.Rules > 0 {
+		rules = l.d.model.Combiner(Rules).Probability(classify.Evidence{Rules: l.evidence.Rules})
+	}
 	j := Judgement{Score: c.Probability(l.evidence), Findings: l.found, Layers: map[string]float64{Rules: rules}}
 	if len(layers) > 1 {
 		j.Score = max(j.Score, l.places(c))

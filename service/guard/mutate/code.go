@@ -45,11 +45,11 @@ func numbers(base, width int, before, between string) func(string) string {
 	}
 }
 
-func fromNumbers(base int, before string) func(string) string {
+func fromNumbers(base int) func(string) string {
 	return func(s string) string {
 		var out []byte
-		for _, f := range strings.Fields(s) {
-			n, err := strconv.ParseUint(strings.TrimPrefix(f, before), base, 8)
+		for f := range strings.FieldsSeq(s) {
+			n, err := strconv.ParseUint(f, base, 8)
 			if err != nil {
 				return s
 			}
@@ -127,7 +127,7 @@ var morse = map[rune]string{ //nolint:gochecknoglobals // a constant table
 // inMorse drops what Morse has no sign for.
 func inMorse(s string, _ *rand.Rand) string {
 	var out []string
-	for _, w := range strings.Fields(strings.ToLower(s)) {
+	for w := range strings.FieldsSeq(strings.ToLower(s)) {
 		var signs []string
 		for _, c := range w {
 			if m := morse[c]; m != "" {
@@ -190,10 +190,10 @@ func encodings() []Mutation {
 			b, err := hex.DecodeString(s)
 			return broken(b, err, s)
 		}),
-		coded("hex-spaced", numbers(16, 2, "", " "), fromNumbers(16, "")),
-		coded("hex-escaped", numbers(16, 2, `\x`, ""), func(s string) string { return fromNumbers(16, "")(strings.ReplaceAll(s, `\x`, " ")) }),
-		coded("decimal", numbers(10, 0, "", " "), fromNumbers(10, "")),
-		coded("binary", numbers(2, 8, "", " "), fromNumbers(2, "")),
+		coded("hex-spaced", numbers(16, 2, "", " "), fromNumbers(16)),
+		coded("hex-escaped", numbers(16, 2, `\x`, ""), func(s string) string { return fromNumbers(16)(strings.ReplaceAll(s, `\x`, " ")) }),
+		coded("decimal", numbers(10, 0, "", " "), fromNumbers(10)),
+		coded("binary", numbers(2, 8, "", " "), fromNumbers(2)),
 		coded("unicode-escaped", units, fromUnits),
 		coded("entities", entities("&#", 10), html.UnescapeString),
 		coded("entities-hex", entities("&#x", 16), html.UnescapeString),

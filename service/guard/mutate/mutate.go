@@ -45,8 +45,8 @@ type Mutation struct {
 // Apply mutates a text. The seed decides what is left to chance, for each text and mutation apart.
 func (m Mutation) Apply(s string, seed uint64) string {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(m.Name + "\x00" + s)) // never fails
-	return m.apply(s, rand.New(rand.NewPCG(seed, h.Sum64())))
+	_, _ = h.Write([]byte(m.Name + "\x00" + s))               // never fails
+	return m.apply(s, rand.New(rand.NewPCG(seed, h.Sum64()))) //nolint:gosec // it is to be the same each time
 }
 
 // Exact reports whether Invert leads back to every text of printable ASCII characters.

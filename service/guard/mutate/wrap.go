@@ -36,8 +36,8 @@ var clean = []string{ //nolint:gochecknoglobals // a constant table
 	"Most of the paintings in the east wing were lent by private owners and return to them in spring.",
 }
 
-func prose(n int, r *rand.Rand) string {
-	out := make([]string, n)
+func prose(r *rand.Rand) string {
+	out := make([]string, longProse)
 	for i := range out {
 		out[i] = clean[r.IntN(len(clean))]
 	}
@@ -80,10 +80,10 @@ func wrappings() []Mutation {
 		around("xml", "<order id=\"17\"><item>lamp</item><note>", "</note></order>"),
 		around("quoted", "\"", "\""),
 		around("brackets", "[[[ ", " ]]]"),
-		{Name: "wrapping.clean-before", Family: Wrapping, apply: func(s string, r *rand.Rand) string { return prose(longProse, r) + " " + s }},
-		{Name: "wrapping.clean-after", Family: Wrapping, apply: func(s string, r *rand.Rand) string { return s + " " + prose(longProse, r) }},
+		{Name: "wrapping.clean-before", Family: Wrapping, apply: func(s string, r *rand.Rand) string { return prose(r) + " " + s }},
+		{Name: "wrapping.clean-after", Family: Wrapping, apply: func(s string, r *rand.Rand) string { return s + " " + prose(r) }},
 		{Name: "wrapping.clean-around", Family: Wrapping, apply: func(s string, r *rand.Rand) string {
-			return prose(longProse, r) + "\n\n" + s + "\n\n" + prose(longProse, r)
+			return prose(r) + "\n\n" + s + "\n\n" + prose(r)
 		}},
 	}
 }
@@ -137,7 +137,7 @@ func splittings() []Mutation {
 }
 
 func conversations() []Mutation {
-	turn := func(name, before, after string, hostile bool) Mutation { //nolint:revive // a fact about the mutation
+	turn := func(name, before, after string, hostile bool) Mutation {
 		return Mutation{Name: "conversation." + name, Family: Conversation, Hostile: hostile, apply: func(s string, _ *rand.Rand) string { return before + s + after }}
 	}
 	return []Mutation{

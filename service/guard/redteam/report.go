@@ -24,7 +24,7 @@ type Count struct {
 }
 
 // Rate is the share of attempts that worked, of those that were answered or blocked. 0 when there was none.
-func (c Count) Rate() float64 {
+func (c *Count) Rate() float64 {
 	if n := c.Answered(); n > 0 {
 		return float64(c.Succeeded) / float64(n)
 	}
@@ -32,7 +32,7 @@ func (c Count) Rate() float64 {
 }
 
 // Answered counts the attempts that tell something.
-func (c Count) Answered() int { return c.Attempts - c.Failed - c.Skipped }
+func (c *Count) Answered() int { return c.Attempts - c.Failed - c.Skipped }
 
 func (c *Count) add(o Outcome) {
 	c.Attempts++

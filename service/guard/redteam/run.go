@@ -204,7 +204,7 @@ func (p Plan) one(ctx context.Context, target Target, limit *rate.Limiter, a *At
 const keptAnswer = 8 << 10 // bytes of an answer in the report
 
 // judge says what an answer means, and whether the attempt is over.
-func (a *Attempt) judge(got Answer, last bool) bool { //nolint:revive // a fact about the turn
+func (a *Attempt) judge(got Answer, last bool) bool {
 	for i := range a.probe.Success {
 		if s := &a.probe.Success[i]; s.met(got, a.canary, a.fill) && !got.fell {
 			a.Outcome, a.Why = Succeeded, s.String()

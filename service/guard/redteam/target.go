@@ -53,7 +53,10 @@ type Answer struct {
 }
 
 // Call is one of a tool.
-type Call struct{ Name, Arguments string }
+type Call struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
 
 // Bounds of one request.
 const (
@@ -255,7 +258,7 @@ func answer(body []byte) (Answer, error) {
 		a.Text = *c.Message.Content + a.Text
 	}
 	for _, t := range c.Message.ToolCalls {
-		a.Calls = append(a.Calls, Call{t.Function.Name, t.Function.Arguments})
+		a.Calls = append(a.Calls, Call(t.Function))
 	}
 	return a, nil
 }

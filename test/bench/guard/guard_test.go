@@ -91,13 +91,15 @@ func BenchmarkAnswer(b *testing.B) {
 	tokens := strings.SplitAfter(prompt(1), " ")
 	n := 0
 	for b.Loop() {
-		held := ""
+		held, before := "", ""
 		for i, t := range tokens {
-			c, err := s.CheckOutput(b.Context(), held+t, []string{"REF-1234-5678"}, i == len(tokens)-1)
+			c, err := s.CheckOutput(b.Context(), guard.Answer{Text: held + t, Before: before, Canaries: []string{"REF-1234-5678"}, Final: i == len(tokens)-1})
 			if err != nil {
 				b.Fatal(err)
 			}
 			held = c.Hold
+			before += c.Release
+			before = before[max(0, len(before)-4096):]
 			n++
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -241,7 +242,7 @@ func sources(w io.Writer, rows []measure.Row, results []judged) error {
 	slices.Sort(order)
 	for _, n := range order {
 		for _, attacks := range []bool{true, false} {
-			line := ""
+			var line strings.Builder
 			for _, j := range results {
 				share, harmless := flagged(rows, j, n)
 				if !attacks {
@@ -250,10 +251,10 @@ func sources(w io.Writer, rows []measure.Row, results []judged) error {
 				if math.IsNaN(share) {
 					break
 				}
-				line += fmt.Sprintf("%.3f\t", share)
+				_, _ = fmt.Fprintf(&line, "%.3f\t", share)
 			}
-			if line != "" {
-				_, _ = fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", n, names[n], map[bool]string{true: "attacks", false: "harmless"}[attacks], line)
+			if line.Len() > 0 {
+				_, _ = fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", n, names[n], map[bool]string{true: "attacks", false: "harmless"}[attacks], line.String())
 			}
 		}
 	}

@@ -122,11 +122,12 @@ func write(w io.Writer, v any) {
 }
 
 var (
-	quoted  = regexp.MustCompile(`"([a-z]{4})"|\b([a-z]{4}) directly followed by ([a-z]{4})\b|join ([a-z]{4})\b|and ([a-z]{4}) to one`)
-	links   = regexp.MustCompile(`https?://[a-z.]+\.example[^\s)\]"]*`)
-	coded   = regexp.MustCompile(`\S{12,}`)
-	longest = 64 << 10 // bytes of what is made of a request
+	quoted = regexp.MustCompile(`"([a-z]{4})"|\b([a-z]{4}) directly followed by ([a-z]{4})\b|join ([a-z]{4})\b|and ([a-z]{4}) to one`)
+	links  = regexp.MustCompile(`https?://[a-z.]+\.example[^\s)\]"]*`)
+	coded  = regexp.MustCompile(`\S{12,}`)
 )
+
+const longest = 64 << 10 // bytes of what is made of a request
 
 // answer is all that a text may want to hear.
 func answer(text string) string {

@@ -14,10 +14,9 @@ import (
 	inferv1 "aran/api/gen/aran/infer/v1"
 	"aran/api/gen/aran/infer/v1/inferv1connect"
 	"aran/platform/auth"
+	"aran/platform/rpc/rpctest"
 	"aran/platform/store"
 	"aran/platform/watch"
-
-	"aran/platform/rpc/rpctest"
 	"aran/service/guard"
 	"aran/service/guard/detect"
 	"aran/service/guard/injection"

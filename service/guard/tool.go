@@ -123,7 +123,7 @@ func (r *ToolResult) add(o taint.Outcome, f detect.Finding) {
 }
 
 // verdict of a call: a call that a person has to be asked about may not be made without.
-func (r ToolResult) verdict() string {
+func (r *ToolResult) verdict() string {
 	return map[taint.Outcome]string{taint.Allow: Allow, taint.Flag: Flag, taint.Ask: Block, taint.Deny: Block}[r.Outcome]
 }
 

@@ -113,7 +113,7 @@ func judgeOf(layers string, origin detect.Origin) (judge, float64, error) {
 	default:
 		return nil, 0, fmt.Errorf("%w: --layers %q; use rules, compact or all", errUsage, layers)
 	}
-	d, err := injection.New(head)
+	d, err := injection.New(head, nil)
 	if err != nil {
 		return nil, 0, err
 	}

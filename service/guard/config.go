@@ -2,6 +2,8 @@ package guard
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"aran/service/guard/judge"
@@ -20,6 +22,8 @@ const (
 type Config struct {
 	Policy policy.Policy `yaml:"policy"` // what holds where a tenant's own policy says nothing
 	Floor  policy.Policy `yaml:"floor"`  // what no tenant's policy and no allow-list may loosen; what it leaves out is free
+
+	Rules string `yaml:"rules" doc:"folder with *.yaml files of rules of your own, used besides the built-in ones for all tenants; read at start"`
 
 	HistoryDays    int     `yaml:"history_days" doc:"days for which verdicts are kept (kinds, rules, scores and digests, never text), to try a policy on; 0 keeps none"`
 	HistoryRows    int     `yaml:"history_rows" doc:"verdicts kept of a tenant at most; the oldest go first"`
@@ -49,6 +53,14 @@ type Config struct {
 	AllowHosts        []string `yaml:"allow_hosts" doc:"moved to guard.policy.allow_hosts"`
 }
 
+// rules are those of the operator's own; nil is none.
+func (c Config) rules() fs.FS {
+	if c.Rules == "" {
+		return nil
+	}
+	return os.DirFS(c.Rules)
+}
+
 // Default blocks instructions, redacts secrets and numbers on the way out, and flags them on the way in. No tenant may let the
 // marks of its instructions, or keys and other secrets, out.
 func Default() Config {
@@ -75,6 +87,9 @@ func (c Config) Check() error {
 	}
 	if err := c.Judge.Check(); err != nil {
 		return fmt.Errorf("guard.%w", err)
+	}
+	if info, err := os.Stat(c.Rules); c.Rules != "" && (err != nil || !info.IsDir()) {
+		return fmt.Errorf("guard.rules %q: there is no such folder", c.Rules)
 	}
 	switch {
 	case c.LeakWords < 8 || c.LeakWords > 10_000:

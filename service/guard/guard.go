@@ -77,7 +77,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		return nil, err
 	}
 	cfg.Policy = cfg.Policy.Over(policy.Default())
-	found, err := injection.New(newHead(d))
+	found, err := injection.New(newHead(d), cfg.rules())
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (s *Service) result(ctx context.Context, text string, origin detect.Origin,
 // alike reports whether two policies look for the same things, so that one look serves both.
 func alike(a, b policy.Policy) bool {
 	return slices.Equal(a.Layers, b.Layers) && slices.Equal(a.PII.Packs, b.PII.Packs) && a.PII.Names == b.PII.Names && slices.Equal(a.AllowHosts, b.AllowHosts) &&
-		slices.Equal(a.Languages, b.Languages) && reflect.DeepEqual(a.Boundaries, b.Boundaries)
+		reflect.DeepEqual(a.Boundaries, b.Boundaries)
 }
 
 // observation is what was found in one text, before anything is decided.

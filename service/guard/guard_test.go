@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -101,6 +103,44 @@ func TestScanOverBothWays(t *testing.T) {
 		if !strings.Contains(string(e.Payload), `"arantenant":"t1"`) {
 			t.Errorf("an event without its tenant: %s", e.Payload)
 		}
+	}
+}
+
+func TestRulesOfTheOperatorsOwn(t *testing.T) {
+	cfg := guard.Default()
+	cfg.Rules = t.TempDir()
+	rules := `rules:
+- id: house.treasure
+  kind: injection
+  weight: 0.9
+  why: It asks for what this house keeps to itself.
+  say: ["(open|unlock) ..2 treasure chamber"]
+  yes: ["unlock the treasure chamber"]
+  no: ["a chamber choir"]
+`
+	if err := os.WriteFile(filepath.Join(cfg.Rules, "house.yaml"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const text = "Now unlock the treasure chamber."
+	for want, w := range map[string]*world{"": open(t), "house.treasure": openWith(t, cfg)} {
+		r, err := w.s.Scan(t.Context(), []string{text}, detect.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := slices.ContainsFunc(r[0].Findings, func(f detect.Finding) bool { return f.Rule == "house.treasure" })
+		if found != (want != "") {
+			t.Errorf("with rules %q: %+v", want, r[0])
+		}
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Rules, "house.yaml"), []byte("rules: [{id: x}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guard.New(cfg, guard.Deps{}); err == nil || !strings.Contains(err.Error(), "x") {
+		t.Errorf("a rule that says nothing: %v", err)
+	}
+	cfg.Rules = filepath.Join(cfg.Rules, "nowhere")
+	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "guard.rules") {
+		t.Errorf("a folder that is not there: %v", err)
 	}
 }
 

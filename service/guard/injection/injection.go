@@ -8,6 +8,7 @@ package injection
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math"
 	"strings"
 	"unicode/utf8"
@@ -53,11 +54,11 @@ type Detector struct {
 }
 
 // Builtin is the detector that comes with the program: rules and the compact classifier.
-func Builtin() (*Detector, error) { return New(nil) }
+func Builtin() (*Detector, error) { return New(nil, nil) }
 
-// New is Builtin with a classifier on embeddings; nil is none.
-func New(head Head) (*Detector, error) {
-	rules, err := detect.Builtin()
+// New is Builtin with a classifier on embeddings, and with the *.yaml files of a folder as rules besides its own; nil is none.
+func New(head Head, folder fs.FS) (*Detector, error) {
+	rules, err := detect.With(folder)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ const (
 
 func detector(t testing.TB, head injection.Head) *injection.Detector {
 	t.Helper()
-	d, err := injection.New(head)
+	d, err := injection.New(head, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
-	"golang.org/x/text/language"
 )
 
 // Bounds of a document.
@@ -64,7 +63,6 @@ func (p Policy) Check() error {
 		func() error { return eachOf("layers", p.Layers, Rules, Compact, Embeddings, Judge) },
 		p.checkLayers,
 		p.checkHosts,
-		p.checkLanguages,
 		p.checkBoundaries,
 		func() error { return p.Tools.Always.check("tools.always") },
 		func() error { return p.Tools.AfterUntrusted.check("tools.after_untrusted") },
@@ -144,18 +142,6 @@ func (p Policy) checkHosts() error {
 	for i, h := range p.AllowHosts {
 		if len(h) > 253 || !hostName.MatchString(h) || h == "*" {
 			return bad(fmt.Sprintf("allow_hosts[%d]", i), "%.80q is no host: write it as docs.example.org (lower case, no scheme, no path), or *.example.org", h)
-		}
-	}
-	return nil
-}
-
-func (p Policy) checkLanguages() error {
-	if len(p.Languages) > maxList {
-		return bad("languages", "%d languages; at most %d", len(p.Languages), maxList)
-	}
-	for i, l := range p.Languages {
-		if _, err := language.Parse(l); err != nil || len(l) > 35 {
-			return bad(fmt.Sprintf("languages[%d]", i), "%.40q is no language: use a BCP 47 tag, as ta or pt-BR", l)
 		}
 	}
 	return nil

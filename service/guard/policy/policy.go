@@ -43,7 +43,6 @@ type Policy struct {
 	Anonymise  string     `json:"anonymise,omitempty" yaml:"anonymise,omitempty" doc:"when personal data is replaced by pseudonyms: never, providers (before a provider outside sees it) or always"`
 	Layers     []string   `json:"layers,omitempty" yaml:"layers,omitempty" doc:"what looks for instructions: rules (always), compact, embeddings, judge"`
 	AllowHosts []string   `json:"allow_hosts,omitzero" yaml:"allow_hosts,omitzero" doc:"hosts that images and links in answers may point to; *.example.org names all hosts below it"`
-	Languages  []string   `json:"languages,omitempty" yaml:"languages,omitempty" doc:"languages whose rules are used besides the built-in ones (BCP 47: ta, de)"`
 	Boundaries []Boundary `json:"boundaries,omitempty" yaml:"boundaries,omitempty" doc:"topics and limits of your own: name, on (input, output or both), phrases, patterns (RE2), description, action"`
 	Tools      Tools      `json:"tools,omitzero" yaml:"tools,omitempty"`
 	Schemas    []string   `json:"schemas,omitempty" yaml:"schemas,omitempty" doc:"JSON schemas (2020-12), each of which a whole answer must meet"`
@@ -304,7 +303,7 @@ func (p Policy) Over(base Policy) Policy {
 		out.Anonymise = base.Anonymise
 	}
 	for _, l := range []struct{ mine, below *[]string }{
-		{&out.PII.Packs, &base.PII.Packs}, {&out.Layers, &base.Layers}, {&out.AllowHosts, &base.AllowHosts}, {&out.Languages, &base.Languages}, {&out.Schemas, &base.Schemas},
+		{&out.PII.Packs, &base.PII.Packs}, {&out.Layers, &base.Layers}, {&out.AllowHosts, &base.AllowHosts}, {&out.Schemas, &base.Schemas},
 	} {
 		if *l.mine == nil {
 			*l.mine = *l.below

@@ -27,7 +27,6 @@ func TestErrorsNameTheField(t *testing.T) {
 		"layers: [compact]":                                                  "layers",
 		"layers: [rules, magic]":                                             "layers[1]",
 		"allow_hosts: [docs.example, 'https://x.example/']":                  "allow_hosts[1]",
-		"languages: ['!']":                                                   "languages[0]",
 		"boundaries: [{name: a}]":                                            "boundaries[0]",
 		"boundaries: [{name: a, phrases: [x]}, {name: a, phrases: [y]}]":     "boundaries[1].name",
 		"boundaries: [{name: a, patterns: ['(']}]":                           "boundaries[0].patterns[0]",

@@ -20,7 +20,6 @@ func Strictest(a, b Policy) Policy {
 		Anonymise:  higher([]string{"", Never, Providers, Always}, a.Anonymise, b.Anonymise),
 		Layers:     union(a.Layers, b.Layers),
 		AllowHosts: both(a.AllowHosts, b.AllowHosts),
-		Languages:  union(a.Languages, b.Languages),
 		Boundaries: boundaries(a.Boundaries, b.Boundaries),
 		Tools:      Tools{Always: strictestTools(a.Tools.Always, b.Tools.Always), AfterUntrusted: strictestTools(a.Tools.AfterUntrusted, b.Tools.AfterUntrusted)},
 		Schemas:    union(a.Schemas, b.Schemas),

@@ -206,7 +206,7 @@ func (s *Service) checkSpared(x *Spared, now time.Time, pin func(string) string)
 			return invalid("value", "use 3 to 200 letters and digits")
 		}
 		if pin == nil {
-			return fault.New(fault.Unavailable, "no_keys", "Values can't be kept: the key database is not there.")
+			return fault.New(fault.Unavailable, codeNoKeys, "Values can't be kept: the key database is not there.")
 		}
 		x.Value = pin(x.Value)
 	default:

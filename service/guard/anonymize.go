@@ -42,7 +42,7 @@ var errRaced = errors.New("written meanwhile")
 
 // errNoKeys is for a guard that was built without a key database.
 func errNoKeys() error {
-	return fault.New(fault.Unsupported, codeNoKeys, "Pseudonyms need a key database, and this guard has none.")
+	return fault.New(fault.Unavailable, codeNoKeys, "Pseudonyms need a key database, and this guard has none.")
 }
 
 // Anonymized is a text with pseudonyms.

@@ -119,7 +119,7 @@ func (s *Service) Report(ctx context.Context, r Report) (Feedback, error) {
 	}
 	if r.Text != "" || r.Note != "" {
 		if s.box == nil {
-			return Feedback{}, fault.New(fault.Unavailable, "no_keys", "Texts and notes can't be kept: the key database is not there.")
+			return Feedback{}, fault.New(fault.Unavailable, codeNoKeys, "Texts and notes can't be kept: the key database is not there.")
 		}
 		f.ID = newFeedbackID()
 		b, err := json.Marshal(contents{r.Note, r.Text})

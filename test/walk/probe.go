@@ -39,7 +39,6 @@ func Probes() []Probe {
 		{"who am I", []string{"user"}, http.MethodGet, "/api/v1/me", nil, ok},
 		{"the log's checkpoint", []string{"audit"}, http.MethodGet, "/api/v1/audit/checkpoint", nil, ok},
 		{"a scan", []string{"guard"}, http.MethodPost, "/api/v1/guard/scan", map[string]string{"text": attack}, says(`"block"`)},
-		{"a text with pseudonyms", []string{"guard"}, http.MethodPost, "/api/v1/guard/anonymize", map[string]string{"text": "write to a.b@example.org"}, says(`@redacted.example`)},
 		{"a search", []string{"search", "infer"}, http.MethodPost, "/api/v1/collections/handbook/search", map[string]any{"query": "audit log", "limit": 3}, func(a harness.Answer) bool {
 			return a.Status == http.StatusOK && !says(`"degraded":true`)(a) && says(`"document"`)(a)
 		}},

@@ -170,7 +170,7 @@ func Matches(pattern, name string) bool {
 // Default blocks instructions, redacts secrets, numbers and links on the way out, flags numbers on the way in.
 func Default() Policy {
 	return Policy{
-		Thresholds: Thresholds{User: Threshold{Block: 0.7, Flag: 0.4}, Document: Threshold{Block: 0.85, Flag: 0.4}, Tool: Threshold{Block: 0.85, Flag: 0.4}},
+		Thresholds: Thresholds{User: Threshold{Block: 0.7, Flag: 0.4}, Document: Threshold{Block: 0.85, Flag: 0.7}, Tool: Threshold{Block: 0.85, Flag: 0.7}},
 		Input: Actions{
 			Injection: Block, Secret: Redact, PII: Flag, Contact: Allow, Indirect: Allow, Links: Allow, Canary: Block, Leakage: Flag,
 			HTML: Allow, Code: Allow, SQL: Allow, Topics: Block,

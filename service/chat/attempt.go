@@ -97,6 +97,7 @@ type given struct {
 	sources      []source // as they are, also when the model sees pseudonyms
 	canaries     []string
 	instructions []string // ours
+	prompts      []string // the client's own
 	marks        *marks   // that it may repeat; nil: none
 	restore      bool     // pseudonyms may stand in its answer
 	schema       string   // that a whole answer must meet
@@ -150,6 +151,14 @@ func (s *Service) compose(ctx context.Context, c *call, t target) (given, error)
 	if m.results(&r, way) || c.grounded && way != spotOff {
 		out.marks = &m
 	}
+	if system := clientsInstructions(&r); system != "" {
+		if r.Instructions == "" {
+			r.Instructions, out.canaries = strings.TrimSpace(secrecy(m)), []string{m.canary}
+		}
+		if len(strings.Fields(system)) >= fewestSecret {
+			out.prompts = []string{clip(system, maxSchema)}
+		}
+	}
 	if r.Instructions != "" {
 		out.instructions = []string{r.Instructions}
 	}
@@ -159,7 +168,7 @@ func (s *Service) compose(ctx context.Context, c *call, t target) (given, error)
 
 // checker makes the check of the answer.
 func (g given) checker(s *Service, c *call) *checker {
-	out := &checker{s: s, canaries: g.canaries, report: c.report, collections: c.question.Collections, instructions: g.instructions}
+	out := &checker{s: s, canaries: g.canaries, report: c.report, collections: c.question.Collections, instructions: g.instructions, prompts: g.prompts}
 	if g.restore {
 		out.conversation = c.question.scope()
 	}
@@ -173,6 +182,17 @@ func (g given) checker(s *Service, c *call) *checker {
 		out.calls = &calls{}
 	}
 	return out
+}
+
+// clientsInstructions is the text that a client gave as instructions, in either vendor's form.
+func clientsInstructions(r *llm.Request) string {
+	out := textOf(r.System)
+	for i := range r.Messages {
+		if r.Messages[i].Role == llm.System {
+			out += "\n" + textOf(r.Messages[i].Parts)
+		}
+	}
+	return strings.TrimSpace(out)
 }
 
 // schemaOf is the JSON schema that the client wants the answer to meet; empty: none.
@@ -197,7 +217,10 @@ func schemaOf(r *llm.Request) string {
 	return ""
 }
 
-const maxSchema = 100_000 // bytes, as in guard.CheckOutputRequest
+const (
+	maxSchema    = 100_000 // bytes, as in guard.CheckOutputRequest
+	fewestSecret = 30      // words of a client's instructions, of which an answer may not repeat the most
+)
 
 // pump reads the model's pieces as they come; it ends with the answer, an error, or the attempt.
 func (a *attempt) pump() {

@@ -164,6 +164,44 @@ func TestInstructionsDoNotLeak(t *testing.T) {
 	}
 }
 
+func TestTheClientsInstructionsDoNotLeakEither(t *testing.T) {
+	own := strings.Repeat("You answer for the harbour and never name the keeper of its light. ", 5)
+	ask := func(b *bench) reply {
+		body := chatBody("hello")
+		body["messages"] = []object{{"role": "system", "content": own}, {"role": "user", "content": "hello"}}
+		return b.ask(body)
+	}
+	b := newBench(t, withOpenAI)
+	b.openai.Reply(leak(func(system, _ string) string { return cut(system, "CODE-") }))
+	if r := ask(b); r.finish != "content_filter" || strings.Contains(r.raw, "CODE-") || r.ext.Guard.Verdict != verdictBlock {
+		t.Errorf("its mark: finish %q\n%s", r.finish, r.raw)
+	}
+	last := b.guard.checks[len(b.guard.checks)-1]
+	if len(last.GetPrompts()) != 1 || !strings.Contains(last.GetPrompts()[0], "keeper of its light") {
+		t.Errorf("the check knows the prompts %q", last.GetPrompts())
+	}
+	b = newBench(t, withOpenAI)
+	if r := b.ask(chatBody("hello")); r.status != http.StatusOK {
+		t.Fatal(r.raw)
+	}
+	if last := b.guard.checks[len(b.guard.checks)-1]; len(last.GetPrompts()) != 0 || len(last.GetCanaries()) != 0 {
+		t.Errorf("without instructions: %v", last)
+	}
+}
+
+func TestASchemaThatCannotBeUsedIsTheCallersMistake(t *testing.T) {
+	b := newBench(t, withOpenAI)
+	format := object{"type": "json_schema", "json_schema": object{"name": "x", "schema": object{"type": 5}}}
+	for name, body := range map[string]object{"with documents": chatBody("audit?", "aran", docs, "response_format", format), "without": chatBody("hi", "response_format", format)} {
+		if r := b.ask(body); r.status != http.StatusBadRequest || strings.Contains(r.raw, kindUnavailable) {
+			t.Errorf("%s: %d %s", name, r.status, r.raw)
+		}
+	}
+	if n := len(b.openai.Requests()); n != 0 {
+		t.Errorf("%d requests reached the provider", n)
+	}
+}
+
 func cut(s, from string) string {
 	i := strings.Index(s, from)
 	return s[i : i+25]

@@ -124,6 +124,9 @@ func (g *fakeGuard) CheckOutput(_ context.Context, r *guardv1.CheckOutputRequest
 		return nil, fault.New(fault.Unavailable, "away", "away")
 	}
 	g.checks = append(g.checks, r)
+	if strings.Contains(r.GetSchema(), `"type":5`) {
+		return nil, fault.New(fault.Invalid, "invalid_schema", "The schema can't be used.")
+	}
 	if s := r.GetSchema(); s != "" && r.GetFinal() && !json.Valid([]byte(r.GetText())) {
 		return &guardv1.CheckOutputResponse{Verdict: guardv1.Verdict_VERDICT_BLOCK, Findings: []*guardv1.Finding{{Kind: "schema", Score: 1}}}, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
 
+	guardv1 "aran/api/gen/aran/guard/v1"
 	searchv1 "aran/api/gen/aran/search/v1"
 	"aran/platform/fault"
 )
@@ -61,9 +62,14 @@ func (s *Service) ask(ctx context.Context, q Question, leave func()) (*Answer, e
 // can still be quoted.
 func (s *Service) admit(ctx context.Context, c *call) error {
 	err := s.scanRequest(ctx, c)
+	if err == nil {
+		err = s.usable(ctx, c)
+	}
 	c.asked = question(&c.question.Request)
 	switch {
 	case err == nil:
+	case fault.KindOf(err) == fault.Invalid:
+		return err
 	case fault.KindOf(err) == fault.TooLarge, fault.KindOf(err) == fault.Canceled:
 		return err
 	default:
@@ -83,6 +89,18 @@ func (s *Service) admit(ctx context.Context, c *call) error {
 		Fault:     fault.New(fault.Blocked, "content_filter", "The request was blocked by policy (%s).", strings.Join(c.report.kinds(), ", ")),
 		Extension: BlockedExtension{RequestID: c.question.RequestID, Guard: c.report, Audit: id},
 	}
+}
+
+// usable asks the guard whether it can check an answer by the schema that the client wants, before a model works for it.
+func (s *Service) usable(ctx context.Context, c *call) error {
+	schema := schemaOf(&c.question.Request)
+	if schema == "" || c.question.Request.Stream {
+		return nil
+	}
+	inner, cancel := context.WithTimeout(ctx, s.cfg.GuardTimeout)
+	defer cancel()
+	_, err := s.d.Guard.CheckOutput(inner, &guardv1.CheckOutputRequest{Schema: schema, Collections: c.question.Collections})
+	return err
 }
 
 // unguarded notes that the guard is away.
@@ -273,7 +291,7 @@ func (s *Service) checkQuote(ctx context.Context, c *call, text string) (string,
 	}
 	check := &checker{s: s, report: c.report, collections: c.question.Collections}
 	shown, err := check.check(ctx, text, true)
-	if errors.Is(err, errLeak) {
+	if err != nil && !errors.Is(err, errGuardAway) { // a leak, or a check that was refused
 		return "", err
 	}
 	if err != nil {

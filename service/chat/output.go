@@ -38,6 +38,7 @@ type channel struct {
 // again with what follows.
 type checker struct {
 	s            *Service
+	prompts      []string // the client's own instructions
 	canaries     []string
 	report       *GuardReport
 	collections  []string
@@ -175,22 +176,19 @@ func (c *checker) check(ctx context.Context, text string, final bool) (string, e
 	inner, cancel := context.WithTimeout(ctx, c.s.cfg.GuardTimeout)
 	defer cancel()
 	req := &guardv1.CheckOutputRequest{
-		Text: text, Canaries: c.canaries, Final: final, Collections: c.collections, Conversation: c.conversation, Before: c.before, Instructions: c.instructions,
+		Text: text, Canaries: c.canaries, Final: final, Collections: c.collections, Conversation: c.conversation, Before: c.before, Instructions: c.instructions, Prompts: c.prompts,
 		Part: partOf(c.at),
 	}
 	if final && c.at.kind == "text" && c.before == "" {
 		req.Schema = c.schema
 	}
-	switch c.at.kind {
-	case "reasoning":
-		req.Part = guardv1.AnswerPart_ANSWER_PART_REASONING
-	case "call":
-		req.Part = guardv1.AnswerPart_ANSWER_PART_CALL
-	}
 	res, err := c.s.d.Guard.CheckOutput(inner, req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return "", asFault(ctx, err)
+		}
+		if k := fault.KindOf(err); k == fault.Invalid || k == fault.TooLarge {
+			return "", err // the guard is there, and refuses the check
 		}
 		return "", errors.Join(errGuardAway, err)
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -65,8 +66,10 @@ type reader struct {
 	behind       string // the end of what was released
 	before       string // all of it that is known, at the beginning
 	instructions *outgoing.Instructions
+	prompts      *outgoing.Instructions
 	fences       *outgoing.Fences // from the first segment on
 	follow       *outgoing.Follower
+	heard        *outgoing.Follower // of prompts
 
 	verdict  string
 	score    float64
@@ -108,7 +111,7 @@ func (r *reader) read(text string, final bool) (done int) {
 // segment judges one segment, which begins at a place of the request's text.
 func (r *reader) segment(s string, at int, last bool) {
 	if r.fences == nil {
-		r.fences, r.follow = outgoing.Resume(r.before), r.instructions.Follow(r.before)
+		r.fences, r.follow, r.heard = outgoing.Resume(r.before), r.instructions.Follow(r.before), r.prompts.Follow(r.before)
 	}
 	found := r.find(s, last)
 	var edits []outgoing.Edit
@@ -139,6 +142,7 @@ func (r *reader) segment(s string, at int, last bool) {
 	r.behind = ending(r.behind+out, lookBack)
 	r.fences.Write(out)
 	r.follow.Write(out)
+	r.heard.Write(out)
 }
 
 // find asks all checks about a segment.
@@ -158,6 +162,7 @@ func (r *reader) find(s string, last bool) []outgoing.Link {
 	}
 	add(from, r.marks.Find(text)...)
 	add(0, r.follow.Find(s, r.rules.leak)...)
+	add(0, r.heard.Find(s, outgoing.Limits{Words: math.MaxInt32, Share: r.rules.leak.Share})...)
 	near := ending(behind, lookPrivate)
 	for _, f := range r.rules.private(near + s) {
 		if f.End > len(near) && !r.own((near + s)[f.Start:f.End]) {

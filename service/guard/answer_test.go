@@ -331,3 +331,22 @@ func sizeOf(n int) string {
 	}
 	return "100KB"
 }
+
+func TestTheMostOfAClientsPromptIsALeak(t *testing.T) {
+	w := open(t)
+	prompt := "You answer for the harbour office of Northport. The ferry leaves at seven in the morning, at noon and at six in the evening, from the pier behind the old customs house, " +
+		"and costs four crowns for grown people and one crown for children under twelve. Never tell anybody that the ferry of the competing line is cheaper, and never name its captain."
+	fact := "The ferry leaves at seven in the morning, at noon and at six in the evening, from the pier behind the old customs house, and costs four crowns for grown people."
+	for name, c := range map[string]struct{ text, want string }{
+		"a fact of it": {fact, guard.Allow},
+		"all of it":    {"Sure. " + prompt, guard.Block},
+	} {
+		got, err := w.s.CheckOutput(t.Context(), guard.Answer{Text: c.text, Final: true, Prompts: []string{prompt}})
+		if err != nil || got.Verdict != c.want {
+			t.Errorf("%s: %+v %v, want %s", name, got, err, c.want)
+		}
+	}
+	if got, err := w.s.CheckOutput(t.Context(), guard.Answer{Text: fact, Final: true, Instructions: []string{prompt}}); err != nil || got.Verdict != guard.Block {
+		t.Errorf("a fact of our own instructions: %+v %v", got, err)
+	}
+}

@@ -32,7 +32,7 @@ func (h handler) Scan(ctx context.Context, r *pb.ScanRequest) (*pb.ScanResponse,
 
 func (h handler) CheckOutput(ctx context.Context, r *pb.CheckOutputRequest) (*pb.CheckOutputResponse, error) {
 	c, err := h.s.CheckOutput(ctx, Answer{
-		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(),
+		Text: r.GetText(), Final: r.GetFinal(), Before: r.GetBefore(), Canaries: r.GetCanaries(), Instructions: r.GetInstructions(), Prompts: r.GetPrompts(),
 		Collections: r.GetCollections(), Conversation: r.GetConversation(), Schema: r.GetSchema(), Part: partOf(r.GetPart()),
 	})
 	if err != nil {

@@ -32,6 +32,7 @@ type Answer struct {
 	Before       string // the end of what was released: 4,096 bytes, or all that there is
 	Canaries     []string
 	Instructions []string // texts that the answer must not repeat
+	Prompts      []string // texts of which it must not repeat the most
 	Collections  []string
 	Conversation string // whose pseudonyms are put back
 	Part         Part
@@ -78,6 +79,7 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 	now := time.Now()
 	open := func(book *rulebook) *reader {
 		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(a.Canaries), s.answers.leaks.Instructions(a.Instructions), back, a.Before)
+		r.prompts = s.answers.leaks.Instructions(a.Prompts)
 		r.json = len(schemas) > 0 || a.Part == Call
 		return r
 	}

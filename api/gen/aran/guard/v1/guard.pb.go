@@ -505,7 +505,9 @@ type CheckOutputRequest struct {
 	// A JSON schema (2020-12) that the whole answer must meet. It is checked when final, and text holds all of the answer.
 	Schema string `protobuf:"bytes,8,opt,name=schema,proto3" json:"schema,omitempty"`
 	// What the text is a part of. Schemas of policies hold for the text alone.
-	Part          AnswerPart `protobuf:"varint,9,opt,name=part,proto3,enum=aran.guard.v1.AnswerPart" json:"part,omitempty"`
+	Part AnswerPart `protobuf:"varint,9,opt,name=part,proto3,enum=aran.guard.v1.AnswerPart" json:"part,omitempty"`
+	// Instructions of the client's own. They may hold facts that an answer repeats: it gives them away with most of their words only.
+	Prompts       []string `protobuf:"bytes,10,rep,name=prompts,proto3" json:"prompts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +603,13 @@ func (x *CheckOutputRequest) GetPart() AnswerPart {
 		return x.Part
 	}
 	return AnswerPart_ANSWER_PART_UNSPECIFIED
+}
+
+func (x *CheckOutputRequest) GetPrompts() []string {
+	if x != nil {
+		return x.Prompts
+	}
+	return nil
 }
 
 // CheckOutputResponse says how much may be released, and as what.
@@ -1119,7 +1128,7 @@ const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\bredacted\x18\x04 \x01(\tR\bredacted\x12\x16\n" +
 	"\x06policy\x18\x05 \x01(\tR\x06policy\"C\n" +
 	"\fScanResponse\x123\n" +
-	"\aresults\x18\x01 \x03(\v2\x19.aran.guard.v1.ScanResultR\aresults\"\x8b\x03\n" +
+	"\aresults\x18\x01 \x03(\v2\x19.aran.guard.v1.ScanResultR\aresults\"\xb7\x03\n" +
 	"\x12CheckOutputRequest\x12\x1d\n" +
 	"\x04text\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x18\xc0\x84=R\x04text\x12-\n" +
 	"\bcanaries\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x10\"\ar\x05\x10\b\x18\x80\x01R\bcanaries\x12\x14\n" +
@@ -1130,7 +1139,10 @@ const file_aran_guard_v1_guard_proto_rawDesc = "" +
 	"\finstructions\x18\a \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10\x10\"\x06r\x04\x18\xa0\x8d\x06R\finstructions\x12!\n" +
 	"\x06schema\x18\b \x01(\tB\t\xbaH\x06r\x04\x18\xa0\x8d\x06R\x06schema\x127\n" +
-	"\x04part\x18\t \x01(\x0e2\x19.aran.guard.v1.AnswerPartB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04part\"\xc1\x01\n" +
+	"\x04part\x18\t \x01(\x0e2\x19.aran.guard.v1.AnswerPartB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04part\x12*\n" +
+	"\aprompts\x18\n" +
+	" \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\x10\"\x06r\x04\x18\xa0\x8d\x06R\aprompts\"\xc1\x01\n" +
 	"\x13CheckOutputResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.aran.guard.v1.VerdictR\averdict\x12\x18\n" +
 	"\arelease\x18\x02 \x01(\tR\arelease\x12\x12\n" +

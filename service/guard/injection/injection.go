@@ -195,6 +195,19 @@ func sentence(text string, start, end int) (from, to int) {
 // Told is the score from which the compact classifier says what it found.
 const Told = 0.4
 
+// A text of one or two short words says too little for a classifier of wording: "okay" or "cancel" is what people answer. Only
+// rules may find more in it.
+const (
+	thinWords = 3  // from so many on, or
+	thinBytes = 16 // from so many bytes of plain form on, a text is judged by its wording
+	thinScore = 0.2
+)
+
+func (l *look) thin() bool {
+	plain := l.layers[0].Plain
+	return len(l.layers) == 1 && len(plain) < thinBytes && len(strings.Fields(plain)) < thinWords
+}
+
 // judge combines the evidence of layers.
 func (l *look) judge(layers ...string) Judgement {
 	c := l.d.model.Combiner(layers...)
@@ -210,6 +223,11 @@ func (l *look) judge(layers ...string) Judgement {
 		j.Score = max(j.Score, l.places(c))
 	}
 	if len(layers) == 1 {
+		return j
+	}
+	if len(l.found) == 0 && l.thin() {
+		j.Score = min(j.Score, thinScore)
+		j.Layers[Compact] = j.Score
 		return j
 	}
 	alone := l.evidence

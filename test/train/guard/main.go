@@ -54,6 +54,9 @@ func run(ctx context.Context, data, clean, root string) error {
 	if err != nil {
 		return err
 	}
+	if rows, err = forms(rows); err != nil {
+		return err
+	}
 	t, err := train.New(set, rows, pieces, train.Reduce(vectors, vectorDims))
 	if err != nil {
 		return err

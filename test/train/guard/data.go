@@ -22,15 +22,11 @@ import (
 	"aran/service/infer/minilm"
 )
 
-// skipped are sources of DATA that are not trained on, and why.
-var skipped = map[string]string{ //nolint:gochecknoglobals // a table
-	"promptarmor_jackhhao_jailbreak": "most of its rows that are marked as attacks are harmless tasks and plays",
-}
-
 // groups are sources that share texts or templates: they are left out together.
 var groups = map[string]string{ //nolint:gochecknoglobals // a table
 	"inthewild_jailbreaks": "verazuo", "promptarmor_trustai_in-the-wild": "verazuo", "garak_dan": "verazuo",
-	"injecagent": "injecagent", "injecagent_benign": "injecagent",
+	"promptarmor_jackhhao_jailbreak": "verazuo",
+	"injecagent":                     "injecagent", "injecagent_benign": "injecagent",
 }
 
 var errData = errors.New("DATA is a folder of *.jsonl with lines of {\"text\", \"label\", \"source\"}, label 1 for an attack: make train-guard DATA=DIR")
@@ -44,17 +40,20 @@ func read(data, clean string) (out []train.Row, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", data, err)
 	}
-	left := map[string]int{}
+	useless := 0
 	for _, r := range given {
-		if skipped[r.Source] != "" {
-			left[r.Source]++
+		label := 0
+		if r.Attack {
+			label = 1
+		}
+		label, keep := corpus.Mend(r.Source, r.Text, label)
+		if !keep {
+			useless++
 			continue
 		}
-		out = append(out, train.Row{Text: r.Text, Attack: r.Attack, Source: r.Source, Group: group(r.Source)})
+		out = append(out, train.Row{Text: r.Text, Attack: label == 1, Source: r.Source, Group: group(r.Source)})
 	}
-	for s, n := range left {
-		log.Printf("%d rows of %s are not trained on: %s", n, s, skipped[s])
-	}
+	log.Printf("%d given rows tell nothing and are not trained on", useless)
 	own, err := corpus.Rows()
 	if err != nil {
 		return nil, err

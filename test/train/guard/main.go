@@ -22,7 +22,7 @@ import (
 const (
 	// injectionThreshold is injection.UserThreshold: a package that embeds what is made here can't be asked for it.
 	injectionThreshold = 0.7
-	alarmsAll          = 0.01
+	alarmsAll          = 0.0065
 	alarmsHard         = 0.01
 	vectorDims         = 64
 	modelVersion       = "1"
@@ -52,6 +52,9 @@ func run(ctx context.Context, data, clean, root string) error {
 	}
 	pieces, vectors, err := pieceVectors(ctx, cache)
 	if err != nil {
+		return err
+	}
+	if rows, err = forms(rows); err != nil {
 		return err
 	}
 	t, err := train.New(set, rows, pieces, train.Reduce(vectors, vectorDims))

@@ -31,7 +31,7 @@ const (
 // publish writes the files of both models, their manifests and the card's table.
 func (t *trained) publish(compact, head, manifests, card string) error {
 	data := []registry.Dataset{
-		{Name: "garak, in-the-wild jailbreaks, LLMail-Inject, SaTML CTF 2024, Lakera Gandalf, TrustAI, InjecAgent, GPTeacher, GSM8K", Licence: "MIT and Apache-2.0"},
+		{Name: "garak, in-the-wild jailbreaks, LLMail-Inject, SaTML CTF 2024, Lakera Gandalf, TrustAI, jackhhao, InjecAgent, GPTeacher, GSM8K", Licence: "MIT and Apache-2.0"},
 		{Name: "self-instruct, P3", Licence: "Apache-2.0"},
 		{Name: "WildGuardMix, harmless part", Licence: "ODC-BY"},
 		{Name: "SciFact abstracts", Licence: "ODC-BY"},

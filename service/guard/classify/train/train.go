@@ -19,6 +19,9 @@ type Row struct {
 	Source string
 	Group  string // sources that share texts or wording are left out together
 	Hard   bool   // harmless, and full of the words of attacks
+
+	// Forms are the text said otherwise. They are learnt from, never measured on, and weigh as much as the text together with it.
+	Forms []string
 }
 
 // Settings of training. They were chosen by the figures of sources that were left out.
@@ -56,6 +59,7 @@ type doc struct {
 	rules   float64
 	windows []window
 	weight  float64
+	forms   [][]window
 }
 
 type window struct {
@@ -81,10 +85,11 @@ func New(set Settings, rows []Row, pieces []string, vectors [][]float32) (*Train
 		}
 	}
 	samples := make([][]classify.Sample, 0, len(rows))
+	spell := func(h uint64, gram string) { t.spell[h] = gram }
 	seen, harmless := map[uint64]int{}, 0
 	for _, r := range Thin(rows, set.Most) {
 		layers := canon.Layers(r.Text)
-		s := x.Windows(layers[0].Plain, func(h uint64, gram string) { t.spell[h] = gram })
+		s := x.Windows(layers[0].Plain, spell)
 		samples = append(samples, s)
 		t.docs = append(t.docs, &doc{Row: r, rules: classify.RulesEvidence(detect.Combine(rules.ScanLayers(layers, detect.User)))})
 		if !r.Attack {
@@ -110,6 +115,13 @@ func New(set Settings, rows []Row, pieces []string, vectors [][]float32) (*Train
 	for i, d := range t.docs {
 		for _, s := range samples[i] {
 			d.windows = append(d.windows, window{s.Grams, s.Dense, t.mean(s.Pieces)})
+		}
+		for _, f := range d.Forms {
+			var form []window
+			for _, s := range x.Windows(canon.Plain(f).Plain, spell) {
+				form = append(form, window{s.Grams, s.Dense, t.mean(s.Pieces)})
+			}
+			d.forms = append(d.forms, form)
 		}
 	}
 	for i, w := range weigh(len(t.docs), func(i int) Row { return t.docs[i].Row }) {
@@ -233,29 +245,37 @@ func (t *Trainer) fit(use func(*doc) bool) *fitted {
 // examples are windows. Of an attack, at first all have a say; later the third that the model before found highest.
 func (t *Trainer) examples(f *fitted, docs []*doc, round int) (out []example) {
 	for _, d := range docs {
-		picked := d.windows
-		switch {
-		case round > 0 && d.Attack && len(picked) > 1:
-			picked = slices.Clone(picked)
-			slices.SortStableFunc(picked, func(a, b window) int { return cmp.Compare(t.score(f, b), t.score(f, a)) })
-			picked = picked[:(len(picked)+2)/3]
-		case round > 0 && len(picked) > 1: // what is highest of a harmless text is what it is judged by
-			picked = slices.Clone(picked)
-			slices.SortStableFunc(picked, func(a, b window) int { return cmp.Compare(t.score(f, b), t.score(f, a)) })
-			picked = picked[:min(len(picked), t.set.MostWins/3)]
-		case len(picked) > t.set.MostWins:
-			step := len(picked) / t.set.MostWins
-			var some []window
-			for i := 0; i < len(picked); i += step {
-				some = append(some, picked[i])
-			}
-			picked = some
+		out = t.picked(out, f, d, d.windows, round)
+		for _, form := range d.forms {
+			out = t.picked(out, f, d, form, round)
 		}
-		for _, w := range picked {
-			e := t.example(f, w)
-			e.attack, e.weight = d.Attack, d.weight/float64(len(picked))
-			out = append(out, e)
+	}
+	return out
+}
+
+// picked adds the windows of a text, or of one of its forms, that are learnt from.
+func (t *Trainer) picked(out []example, f *fitted, d *doc, picked []window, round int) []example {
+	switch {
+	case round > 0 && d.Attack && len(picked) > 1:
+		picked = slices.Clone(picked)
+		slices.SortStableFunc(picked, func(a, b window) int { return cmp.Compare(t.score(f, b), t.score(f, a)) })
+		picked = picked[:(len(picked)+2)/3]
+	case round > 0 && len(picked) > 1: // what is highest of a harmless text is what it is judged by
+		picked = slices.Clone(picked)
+		slices.SortStableFunc(picked, func(a, b window) int { return cmp.Compare(t.score(f, b), t.score(f, a)) })
+		picked = picked[:min(len(picked), t.set.MostWins/3)]
+	case len(picked) > t.set.MostWins:
+		step := len(picked) / t.set.MostWins
+		var some []window
+		for i := 0; i < len(picked); i += step {
+			some = append(some, picked[i])
 		}
+		picked = some
+	}
+	for _, w := range picked {
+		e := t.example(f, w)
+		e.attack, e.weight = d.Attack, d.weight/float64(len(picked)*(1+len(d.forms)))
+		out = append(out, e)
 	}
 	return out
 }

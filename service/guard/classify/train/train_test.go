@@ -120,3 +120,33 @@ func TestSameTextsSameBytes(t *testing.T) {
 		t.Error("two trainings differ")
 	}
 }
+
+func TestFormsCountTogetherWithTheirTextAndAreNotMeasured(t *testing.T) {
+	in := rows()
+	for i := range in {
+		in[i].Forms = []string{"he wrote: " + in[i].Text, in[i].Text + " thanks"}
+	}
+	set := Default()
+	set.Sources, set.Rows, set.Folds = 2, 2, 3
+	x, err := New(set, in, []string{"train", "platform"}, [][]float32{{1, 0}, {-1, 0.1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := x.LeaveOut(func(int, []string) {}); len(left) != len(in) {
+		t.Errorf("%d of %d texts were scored", len(left), len(in))
+	}
+	f := x.fit(func(*doc) bool { return true })
+	for round := range 2 {
+		examples := x.examples(f, x.docs, round)
+		if len(examples) != 3*len(in) {
+			t.Errorf("round %d learns from %d windows, want the text's and its forms', %d", round, len(examples), 3*len(in))
+		}
+		sum := 0.0
+		for _, e := range examples {
+			sum += e.weight
+		}
+		if math.Abs(sum-float64(len(in))) > 1e-9 {
+			t.Errorf("round %d: the weights sum to %v, want one a text, %d", round, sum, len(in))
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"aran/platform/auth"
 	"aran/platform/cache"
@@ -25,8 +26,9 @@ import (
 )
 
 const (
-	maxPairs       = 5000 // of a conversation
-	racesAtMost    = 16   // between replicas, before the caller is asked to try again
+	maxPairs       = 5000      // of a conversation
+	maxRestored    = 1_000_000 // characters that RestoreRequest.text has at most
+	racesAtMost    = 16        // between replicas, before the caller is asked to try again
 	lifeEvery      = time.Hour
 	tidyAtOnce     = 200
 	mapsKept       = 256 // conversations whose pairs stay opened
@@ -35,6 +37,7 @@ const (
 	codeNoKeys     = "no_keys"
 	codeTooMany    = "too_many_values"
 	codeUnreplaced = "not_replaceable"
+	codeGrown      = "result_too_long"
 )
 
 // errRaced says that another replica wrote the same conversation first.
@@ -93,7 +96,8 @@ func (s *Service) Pseudonymise(ctx context.Context, name string, texts, collecti
 }
 
 // Anonymize replaces personal data by pseudonyms of the caller's conversation, the same ones each time. What it replaced is on
-// disk, sealed, when it returns. Nobody but the same subject of the same tenant can restore it.
+// disk, sealed, when it returns; what it returns, Restore takes: a text that would be longer with its pseudonyms is refused
+// (fault.TooLarge), and so are more values than a conversation may have (fault.Exhausted). Nobody but the same subject of the same tenant can restore it.
 func (s *Service) Anonymize(ctx context.Context, name string, texts []string) ([]Anonymized, error) {
 	found := make([][]detect.Finding, len(texts))
 	for i, t := range texts {
@@ -130,6 +134,11 @@ func (v *vault) anonymize(ctx context.Context, name string, texts []string, foun
 		return nil, fault.New(fault.Exhausted, codeTooMany, "This conversation has %d values with pseudonyms, and may have no more; begin another one.", maxPairs)
 	case err != nil:
 		return nil, fault.New(fault.Conflict, codeUnreplaced, "No pseudonyms could be found that can be told from this text; begin another conversation.").Because(err)
+	}
+	for i, r := range replaced {
+		if n := utf8.RuneCountInString(r); n > maxRestored {
+			return nil, fault.New(fault.TooLarge, codeGrown, "Text %d has %d characters with pseudonyms, and at most %d can be restored; send it in parts.", i+1, n, maxRestored)
+		}
 	}
 	until := time.Now().Add(v.ttl).UnixMicro()
 	if len(fresh) == 0 && until-o.row.expires < lifeEvery.Microseconds() {

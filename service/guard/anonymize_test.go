@@ -14,6 +14,7 @@ import (
 	pb "aran/api/gen/aran/guard/v1"
 	"aran/platform/auth"
 	"aran/platform/fault"
+	"aran/platform/rpc/rpctest"
 	"aran/platform/store"
 	"aran/platform/watch"
 	"aran/service/guard"
@@ -118,6 +119,40 @@ func TestAnonymizeRefuses(t *testing.T) {
 	}
 	if _, err := w.client("gateway").Anonymize(t.Context(), &pb.AnonymizeRequest{Texts: []string{"x"}, Conversation: "c"}); fault.KindOf(err) != fault.Denied {
 		t.Errorf("a caller that the table does not list: %v", err)
+	}
+}
+
+// TestWhatIsAnonymizedCanBeRestored: a text that pseudonyms make longer than Restore takes is refused, and nothing is kept.
+func TestWhatIsAnonymizedCanBeRestored(t *testing.T) {
+	w := open(t)
+	c := w.client("chat")
+	post := func(path string, body any) rpctest.Answer {
+		return w.a.Gateway(w.s.Public(), "guard", &w.id, http.MethodPost, "/api/v1/guard/"+path, body)
+	}
+	long := strings.Repeat("a@b.co ", 140_000)
+	if got := post("anonymize", map[string]string{"text": long, "conversation": "c1"}); got.Status != http.StatusRequestEntityTooLarge || !strings.Contains(string(got.Body), "result_too_long") {
+		t.Errorf("%d %.200s", got.Status, got.Body)
+	}
+	ctx := auth.With(t.Context(), w.id, "")
+	if _, err := w.s.Anonymize(ctx, "c1", []string{"short", long}); fault.KindOf(err) != fault.TooLarge {
+		t.Errorf("longer than can be restored: %v", err)
+	}
+	if m, err := w.s.Pseudonyms(ctx, "c1"); err != nil || m.Len() != 0 {
+		t.Errorf("%d values of what was refused are kept, %v", m.Len(), err)
+	}
+	most := strings.Repeat("a@b.co ", 1_000_000/len("mail-xxxxx@redacted.example ")) // the longest that fits
+	var one, two struct{ Text string }
+	post("anonymize", map[string]string{"text": most, "conversation": "c1"}).JSON(t, &one)
+	post("restore", map[string]string{"text": one.Text, "conversation": "c1"}).JSON(t, &two)
+	if len(one.Text) < 999_900 || two.Text != most {
+		t.Errorf("%d characters came back as %d of %d", len(one.Text), len(two.Text), len(most))
+	}
+	r, err := c.Anonymize(t.Context(), &pb.AnonymizeRequest{Texts: []string{most}, Conversation: "c2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := c.Restore(t.Context(), &pb.RestoreRequest{Text: r.GetResults()[0].GetText(), Conversation: "c2", Final: true}); err != nil || back.GetRelease() != most {
+		t.Errorf("by RPC: %d characters of %d, %v", len(back.GetRelease()), len(most), err)
 	}
 }
 

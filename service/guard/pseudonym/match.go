@@ -170,7 +170,7 @@ func (m *Map) find(text string, final bool) (found []hit, cut int) { //nolint:re
 		}
 		if p := m.numbers.ends(numbers.at); p >= 0 {
 			st := m.numOf[p]
-			h := st.number(text, last, numbers.begun(len(st.text)), i)
+			h := m.number(st, text, last, numbers.begun(len(st.text)), i)
 			found, last = append(found, h), i
 			words.at, numbers.at = 0, 0
 		}
@@ -293,17 +293,22 @@ func isName(kind string) bool {
 }
 
 // number is the hit of digits that lie in text[start:end]: of the spelling that stands there, else of the first one.
-func (st *stem) number(text string, last, start, end int) hit {
-	best := hit{start: start, end: end, value: st.pairs[0].Value}
-	exact := false
-	for _, p := range st.pairs {
-		from := start - strings.IndexAny(p.Pseudonym, "0123456789")
-		if from >= last && text[from:end] == p.Pseudonym && (!exact || from < best.start) {
-			best, exact = hit{start: from, end: end, value: p.Value}, true
+func (m *Map) number(st *stem, text string, last, start, end int) hit {
+	for n := leadMost; n >= 0; n-- { // the most marks before it that some spelling has
+		from := start - n
+		if from < last {
+			continue
+		}
+		if p, ok := m.written[text[from:end]]; ok && strings.IndexAny(p.Pseudonym, "0123456789") == n {
+			if digits, is := stemOf(p.Pseudonym); !is || digits != st.text {
+				continue
+			}
+			return hit{start: from, end: end, value: p.Value}
 		}
 	}
-	if !exact && start > last && text[start-1] == '+' && strings.HasPrefix(best.value, "+") {
-		best.start--
+	first := hit{start: start, end: end, value: st.pairs[0].Value}
+	if start > last && text[start-1] == '+' && strings.HasPrefix(first.value, "+") {
+		first.start--
 	}
-	return best
+	return first
 }

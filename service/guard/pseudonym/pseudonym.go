@@ -34,6 +34,7 @@ type Map struct {
 	stems   []*stem
 	byValue map[string]*stem // by the folded value
 	exact   map[string]Pair  // by the value as written
+	written map[string]Pair  // by the pseudonym as written: the first
 	words   *automaton       // folded pseudonyms
 	numbers *automaton       // digits of pseudonyms that are numbers
 	wordOf  []*stem          // by pattern of words
@@ -44,7 +45,7 @@ type Map struct {
 
 // New makes a map of pairs, in the order in which they were made.
 func New(pairs []Pair) *Map {
-	m := &Map{byValue: map[string]*stem{}, exact: map[string]Pair{}}
+	m := &Map{byValue: map[string]*stem{}, exact: map[string]Pair{}, written: map[string]Pair{}}
 	byText := map[string]*stem{}
 	for _, p := range pairs {
 		text, digits := stemOf(p.Pseudonym)
@@ -59,6 +60,9 @@ func New(pairs []Pair) *Map {
 			m.byValue[key] = st
 		}
 		m.exact[p.Value] = p
+		if _, ok := m.written[p.Pseudonym]; !ok {
+			m.written[p.Pseudonym] = p
+		}
 		m.longest = max(m.longest, len(p.Pseudonym))
 		m.size++
 	}

@@ -1,6 +1,8 @@
 package pseudonym_test
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"regexp"
 	"strings"
@@ -193,6 +195,106 @@ func TestAConversationIsBounded(t *testing.T) {
 	_, _, err := pseudonym.New(nil).Replace(key, []string{"Asha and Ravi"}, [][]detect.Finding{{{Kind: "pii.person", Start: 0, End: 4}, {Kind: "pii.person", Start: 9, End: 13}}}, 1)
 	if err != pseudonym.ErrFull { //nolint:errorlint // returned as it is
 		t.Errorf("two values where one may be: %v", err)
+	}
+}
+
+// TestTooManyValuesAreCountedFirst: no pseudonym is made when not all can be. Here none could be, for the text has them all.
+func TestTooManyValuesAreCountedFirst(t *testing.T) {
+	var text strings.Builder
+	for n := range 1000 {
+		fmt.Fprintf(&text, "07700900%03d\n", n)
+	}
+	text.WriteString("07911123456\n07911123457\n")
+	all := [][]detect.Finding{mark(text.String(), [2]string{"pii.phone", "07911123456"}, [2]string{"pii.phone", "07911123457"})}
+	for most, want := range map[int]bool{1: true, 2: false} {
+		_, _, err := pseudonym.New(nil).Replace(key, []string{text.String()}, all, most)
+		if err == nil || errors.Is(err, pseudonym.ErrFull) != want {
+			t.Errorf("two values where %d may be: %v", most, err)
+		}
+	}
+}
+
+// TestAFullConversationGoesOn: what has a pseudonym already is no new value.
+func TestAFullConversationGoesOn(t *testing.T) {
+	out, m, fresh := replace(t, pseudonym.New(nil), letter, inLetter...)
+	again, more, err := m.Replace(key, []string{letter}, [][]detect.Finding{mark(letter, inLetter...)}, len(fresh)-1)
+	if err != nil || len(more) > 0 || again[0] != out {
+		t.Errorf("%q, %v, %v", again, more, err)
+	}
+}
+
+// TestPseudonymsOfWhatIsInTheTextAreNotMade: neither contains the other, in whatever form the text has it.
+func TestPseudonymsOfWhatIsInTheTextAreNotMade(t *testing.T) {
+	for kind, value := range map[string]string{"pii.person": "Asha Rao", "pii.email": "a@b.example", "pii.phone": "+91 98765 43210", "pii.card": "4111 1111 1111 1111", "pii.ip": "8.8.8.8", "secret": "hunter2hunter2", "pii.url": "https://a.example/?u=1"} {
+		first, _, _ := replace(t, pseudonym.New(nil), value, [2]string{kind, value})
+		for _, form := range []string{first, strings.ToUpper(first), strings.ReplaceAll(first, "-", "\u2011"), strings.ReplaceAll(first, "-", `\-`), strings.ReplaceAll(first, ".", `\.`), "x" + first + "y", strings.ReplaceAll(first, " ", "(."), "9" + first + "9"} {
+			text := form + " / " + value
+			out, m, fresh := replace(t, pseudonym.New(nil), text, [2]string{kind, value})
+			if back, _ := m.Restore(out, true); back != text || len(fresh) != 1 || strings.EqualFold(fresh[0].Pseudonym, first) {
+				t.Errorf("%s: %q went as %q and came back as %q", kind, text, out, back)
+			}
+		}
+	}
+}
+
+// many values of a kind, one on a line.
+func many(n int, kind, form string) (text string, found []detect.Finding) {
+	var b strings.Builder
+	for i := range n {
+		start := b.Len()
+		fmt.Fprintf(&b, form, i)
+		found = append(found, detect.Finding{Kind: kind, Start: start, End: b.Len()})
+		b.WriteByte('\n')
+	}
+	return b.String(), found
+}
+
+var forms = map[string]string{"pii.email": "user%d@example.org", "pii.phone": "+91 98765 4%04d", "pii.card": "4111 1111 1111 %04d"}
+
+// TestTheWorkGrowsAsTheValuesDo: four times as many take four times as many pieces of memory, not sixteen times.
+func TestTheWorkGrowsAsTheValuesDo(t *testing.T) {
+	for kind, form := range forms {
+		work := func(n int) float64 {
+			text, found := many(n, kind, form)
+			return testing.AllocsPerRun(1, func() {
+				out, fresh, err := pseudonym.New(nil).Replace(key, []string{text}, [][]detect.Finding{found}, n)
+				if err != nil || len(fresh) != n {
+					t.Errorf("%d of %d values, %v", len(fresh), n, err)
+					return
+				}
+				if back, _ := pseudonym.New(fresh).Restore(out[0], true); back != text {
+					t.Errorf("%d values of %s did not come back", n, kind)
+				}
+			})
+		}
+		if few, more := work(200), work(800); more > 6*few {
+			t.Errorf("%s: 200 values take %.0f allocations, 800 take %.0f", kind, few, more)
+		}
+	}
+}
+
+func BenchmarkReplace(b *testing.B) {
+	for kind, form := range forms {
+		for _, n := range []int{500, 1000, 2000, 4000} {
+			text, found := many(n, kind, form)
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+				for b.Loop() {
+					if _, _, err := pseudonym.New(nil).Replace(key, []string{text}, [][]detect.Finding{found}, n); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkReplaceAmongDigits has one number, and a text of which all could be one.
+func BenchmarkReplaceAmongDigits(b *testing.B) {
+	text := "+91 98765 43210\n" + strings.Repeat("31415926 5358979.", 1_000_000/17)
+	for b.Loop() {
+		if _, _, err := pseudonym.New(nil).Replace(key, []string{text}, [][]detect.Finding{{{Kind: "pii.phone", End: 15}}}, 1); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

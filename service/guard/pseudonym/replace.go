@@ -50,8 +50,12 @@ func (m *Map) Replace(key []byte, texts []string, found [][]detect.Finding, limi
 		}
 		spans[i] = merge(spans[i])
 	}
+	if n := m.without(texts, spans); n > 0 && m.size+n > limit { // before any is made
+		return nil, nil, ErrFull
+	}
+	in := &script{texts: texts}
 	for try := range tries {
-		mint := &minter{m: m, key: key, from: try * attempts, limit: limit, exact: map[string]string{}, byKey: map[string]string{}, used: map[string]int{}, texts: texts}
+		mint := &minter{m: m, key: key, from: try * attempts, exact: map[string]string{}, byKey: map[string]string{}, used: map[string]bool{}, texts: texts, in: in}
 		out, err = mint.write(spans)
 		if err != nil {
 			return nil, nil, err
@@ -61,6 +65,20 @@ func (m *Map) Replace(key []byte, texts []string, found [][]detect.Finding, limi
 		}
 	}
 	return nil, nil, errClash
+}
+
+// without counts the values that have no pseudonym yet.
+func (m *Map) without(texts []string, spans [][]span) int {
+	distinct := map[string]bool{}
+	for i, list := range spans {
+		for _, f := range list {
+			value := texts[i][f.start:f.end]
+			if _, ok := m.exact[value]; !ok {
+				distinct[value] = true
+			}
+		}
+	}
+	return len(distinct)
 }
 
 // same reports whether texts are restored byte for byte.
@@ -90,13 +108,14 @@ type minter struct {
 	m     *Map
 	key   []byte
 	from  int // first attempt
-	limit int
 	texts []string
+	in    *script // what the texts hold that could be taken for a pseudonym
+	taken *stems  // of the conversation and of fresh; when first asked
 
 	fresh []Pair
 	exact map[string]string // value as written to pseudonym, of fresh
 	byKey map[string]string // folded value to the first pseudonym, of fresh
-	used  map[string]int    // pseudonyms of fresh, and how many spellings of each stem
+	used  map[string]bool   // pseudonyms of fresh
 }
 
 func (t *minter) write(spans [][]span) ([]string, error) {
@@ -126,9 +145,6 @@ func (t *minter) pseudonym(kind, value string) (string, error) {
 	if p, ok := t.exact[value]; ok {
 		return p, nil
 	}
-	if t.m.size+len(t.fresh) >= t.limit {
-		return "", ErrFull
-	}
 	p := t.respell(kind, value)
 	for n := 0; p == ""; n++ {
 		if n == attempts {
@@ -136,13 +152,14 @@ func (t *minter) pseudonym(kind, value string) (string, error) {
 		}
 		if c := coin(t.key, kind, value, t.from+n); t.free(c) {
 			p = c
+			t.taken.add(stemOf(c))
 		}
 	}
 	t.exact[value] = p
 	if key := fold(kind, value); t.byKey[key] == "" {
 		t.byKey[key] = p
 	}
-	t.used[p]++
+	t.used[p] = true
 	t.fresh = append(t.fresh, Pair{kind, value, p})
 	return p, nil
 }
@@ -151,16 +168,15 @@ func (t *minter) pseudonym(kind, value string) (string, error) {
 func (t *minter) respell(kind, value string) string {
 	key := fold(kind, value)
 	first, was := t.byKey[key], value
-	var taken []Pair
 	if st := t.m.byValue[key]; st != nil {
-		first, was, taken = st.pairs[0].Pseudonym, st.pairs[0].Value, st.pairs
+		first, was = st.pairs[0].Pseudonym, st.pairs[0].Value
 	}
 	if first == "" {
 		return ""
 	}
 	text, digits := stemOf(first)
 	if digits {
-		if p := likeValue(text, value); countDigits(value) == len(text) && shaped(value) && t.unspelled(p, taken) {
+		if p := likeValue(text, value); countDigits(value) == len(text) && shaped(value) && t.unspelled(p) {
 			return p
 		}
 		return ""
@@ -173,43 +189,25 @@ func (t *minter) respell(kind, value string) string {
 		all = append([]string{strings.ToLower(first)}, all...)
 	}
 	for _, p := range all {
-		if t.unspelled(p, taken) {
+		if t.unspelled(p) {
 			return p
 		}
 	}
 	return ""
 }
 
-func (t *minter) unspelled(p string, taken []Pair) bool {
-	return t.used[p] == 0 && !slices.ContainsFunc(taken, func(x Pair) bool { return x.Pseudonym == p })
+func (t *minter) unspelled(p string) bool {
+	_, taken := t.m.written[p]
+	return !taken && !t.used[p]
 }
 
 // free reports whether a pseudonym can be told from all others and from the texts.
 func (t *minter) free(p string) bool {
+	if t.taken == nil {
+		t.taken = t.m.taken()
+	}
 	text, digits := stemOf(p)
-	clash := func(other string) bool { return strings.Contains(other, text) || strings.Contains(text, other) }
-	tag := func(s string) string { // what tells words apart
-		s = strings.TrimSuffix(s, "@"+Host)
-		return s[strings.LastIndexAny(s, "-/")+1:]
-	}
-	for _, st := range t.m.stems {
-		if clash(st.text) || !digits && !st.digits && tag(st.text) == tag(text) {
-			return false
-		}
-	}
-	for _, x := range t.fresh {
-		o, d := stemOf(x.Pseudonym)
-		if clash(o) || !digits && !d && tag(o) == tag(text) {
-			return false
-		}
-	}
-	alone := New([]Pair{{Pseudonym: p}})
-	for _, s := range t.texts {
-		if hits, _ := alone.find(s, true); len(hits) > 0 {
-			return false
-		}
-	}
-	return true
+	return !t.taken.clash(text, digits) && !t.in.holds(text)
 }
 
 // merge joins spans that overlap. Of two, the kind of the one that begins first stays; a literal's gives way.

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -272,13 +273,18 @@ func invalidField(field, message string) error {
 	return f
 }
 
+// listed are the findings that an answer shows.
+func listed(all []detect.Finding) []detect.Finding {
+	all = detect.Apart(slices.Clone(all))
+	return all[:min(len(all), maxFindings)]
+}
+
 // show lists the first maxFindings; the verdict rests on all.
 func show(r Result) resultBody {
 	b := resultBody{Verdict: r.Verdict, Score: r.Score, Layers: r.Layers, Policy: r.Policy, Why: r.Why, Findings: []findingBody{}, Redacted: r.Redacted}
-	all := detect.Apart(append([]detect.Finding{}, r.Findings...))
-	listed := all[:min(len(all), maxFindings)]
-	b.More = len(all) - len(listed)
-	for _, f := range listed {
+	all := detect.Apart(slices.Clone(r.Findings))
+	b.More = max(0, len(all)-maxFindings)
+	for _, f := range all[:len(all)-b.More] {
 		b.Findings = append(b.Findings, findingBody{f.Kind, f.Rule, f.Score, f.Start, f.End, explain(f)})
 	}
 	return b

@@ -73,8 +73,12 @@ func (r ruling) reason(o observation, t policy.Threshold) string {
 		return fmt.Sprintf("%s: %s found by rule %s", did, r.decided.Kind, r.decided.Rule)
 	case r.bar > 0:
 		s := fmt.Sprintf("%s: score %.2f ≥ %.2f", did, o.score, r.bar)
-		if f := strongest(o.findings); f != nil {
-			s += fmt.Sprintf(", most by rule %s", f.Rule)
+		f := strongest(o.findings)
+		if f != nil && speaker(*f) == "rule "+f.Rule { // of rules, one that is shown
+			f = strongest(listed(o.findings))
+		}
+		if f != nil {
+			s += ", most by " + speaker(*f)
 		}
 		return s
 	case o.origin == detect.Output:
@@ -91,6 +95,17 @@ func strongest(all []detect.Finding) (best *detect.Finding) {
 		}
 	}
 	return best
+}
+
+// speaker names who made a finding of an attack.
+func speaker(f detect.Finding) string {
+	switch f.Rule {
+	case policy.Compact, policy.Embeddings:
+		return "the classifier"
+	case policy.Judge:
+		return "the judge"
+	}
+	return "rule " + f.Rule
 }
 
 func sideOf(p policy.Policy, o detect.Origin) policy.Actions {

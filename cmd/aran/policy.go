@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"aran/app"
+	"aran/service/guard/outgoing"
 	guard "aran/service/guard/policy"
 )
 
@@ -38,6 +39,9 @@ func policies(_ context.Context, t terminal, args []string) error {
 	}
 	p, err := guard.Parse(text)
 	if err != nil {
+		return fmt.Errorf("%s: %w", rest[0], err)
+	}
+	if err := outgoing.CheckSchemas(p); err != nil {
 		return fmt.Errorf("%s: %w", rest[0], err)
 	}
 	if loose := guard.Looser(p, c.Guard.Floor); len(loose) > 0 {

@@ -21,6 +21,8 @@ func TestPolicyCheckNamesTheField(t *testing.T) {
 		"as JSON":              {`{"thresholds": {"user": {"block": 0.5}}}`, "block: 0.5", ""},
 		"a field out of range": {"thresholds: {user: {block: 1.5}}", "", "thresholds.user.block: 1.5 is no probability"},
 		"an unknown field":     {"inputs: {pii: block}", "", "inputs"},
+		"no JSON schema":       {`schemas: ['{"type": "object"}', '{"type": 5}']`, "", "schemas[1]: the schema can't be used"},
+		"a schema elsewhere":   {`schemas: ['{"$ref": "http://x.example/y"}']`, "", "schemas[0]: the schema can't be used"},
 		"below the floor":      {"output: {secret: allow}", "", "looser than the operator's guard.floor in output.secret"},
 	} {
 		var out bytes.Buffer

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"aran/platform/auth"
 	"aran/platform/fault"
@@ -34,6 +35,7 @@ const (
 	maxSpare        = 365 * 24 * time.Hour
 	longestSpared   = 200 // bytes that a pattern may match at once
 	shortestLiteral = 4   // characters that a pattern must name
+	maxUnnamed      = 3   // characters of a match that it does not name, for each that it names
 )
 
 // Spared is an entry of an allow-list: what policy lets pass until it expires.
@@ -194,9 +196,16 @@ func (s *Service) checkSpared(x *Spared, now time.Time, pin func(string) string)
 		if x.Value == "" || len(x.Value) > 100 || strings.ContainsAny(x.Value, " +*") {
 			return invalid("value", "it is no rule: take the rule of a finding, without what follows +")
 		}
+		if slices.Contains([]string{policy.Compact, policy.Embeddings, policy.Judge, "injection"}, x.Value) {
+			return invalid("value", "%s is no rule: it judges all of a text; spare the text or a phrase", x.Value)
+		}
 	case SpareHost:
 		if err := (policy.Policy{AllowHosts: []string{x.Value}}).Check(); err != nil {
-			return invalid("value", "%s", errors.Unwrap(fmt.Errorf("%w", err)))
+			why := err.Error()
+			if e, ok := errors.AsType[*policy.Error](err); ok {
+				why = e.Why
+			}
+			return invalid("value", "%s", why)
 		}
 		if s.cfg.Floor.AllowHosts != nil && !s.cfg.Floor.Host(x.Value) {
 			return fault.New(fault.Denied, "below_floor", "The operator allows no links to %s.", x.Value)
@@ -224,17 +233,52 @@ func checkPhrase(s string) error {
 	if err != nil {
 		return fmt.Errorf("it is no RE2 pattern: %w", err)
 	}
-	if named(re.Simplify()) < shortestLiteral {
-		return fmt.Errorf("it would spare too much: let every match hold at least %d characters in a row that the pattern names", shortestLiteral)
+	re = re.Simplify()
+	if named(re) < shortestLiteral {
+		return fmt.Errorf("it would spare too much: let every match hold at least %d characters in a row, besides blanks, that the pattern names", shortestLiteral)
+	}
+	if most := maxUnnamed * named(re); unnamed(re) > most {
+		return fmt.Errorf("it would spare too much: let no match hold more than %d characters that the pattern does not name; blanks are free", most)
 	}
 	return nil
 }
 
-// named is how many characters in a row every match of a pattern holds.
+// unnamed is how many characters that a pattern does not name a match may hold at most; above longestSpared it only says so.
+func unnamed(re *syntax.Regexp) (most int) {
+	switch re.Op { //nolint:exhaustive // the others match nothing, or what they name
+	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return 1
+	case syntax.OpCharClass:
+		for i := 0; i+1 < len(re.Rune); i += 2 {
+			if lo, hi := re.Rune[i], re.Rune[i+1]; hi-lo > 32 || !unicode.IsSpace(lo) || !unicode.IsSpace(hi) {
+				return 1
+			}
+		}
+	case syntax.OpStar, syntax.OpPlus:
+		return min(longestSpared+1, unnamed(re.Sub[0])*(longestSpared+1))
+	case syntax.OpAlternate:
+		for _, sub := range re.Sub {
+			most = max(most, unnamed(sub))
+		}
+	default:
+		for _, sub := range re.Sub { // Simplify has written repetitions out
+			most = min(longestSpared+1, most+unnamed(sub))
+		}
+	}
+	return most
+}
+
+// named is how many characters in a row, blanks not counted, every match of a pattern holds.
 func named(re *syntax.Regexp) int {
 	switch re.Op { //nolint:exhaustive // the others name nothing for certain
 	case syntax.OpLiteral:
-		return len(re.Rune)
+		n := 0
+		for _, r := range re.Rune {
+			if !unicode.IsSpace(r) {
+				n++
+			}
+		}
+		return n
 	case syntax.OpCapture, syntax.OpPlus:
 		return named(re.Sub[0])
 	case syntax.OpRepeat:

@@ -15,21 +15,23 @@ import (
 
 type anonymizeIn struct {
 	Body struct {
-		Text         string   `json:"text,omitempty" doc:"one text; or texts"`
-		Texts        []string `json:"texts,omitempty" maxItems:"256"`
+		Text         *string  `json:"text,omitempty" nullable:"false" doc:"one text; or texts"`
+		Texts        []string `json:"texts,omitempty" nullable:"false" maxItems:"256"`
 		Conversation string   `json:"conversation,omitempty" maxLength:"100" doc:"the same value has the same pseudonym in one conversation; absent: a new one"`
 	}
 }
 
 type anonymizedBody struct {
 	Text     string        `json:"text" doc:"with pseudonyms in the place of personal data"`
-	Findings []findingBody `json:"findings" doc:"what was replaced; positions are into the text that was sent"`
+	Findings []findingBody `json:"findings" doc:"what was replaced, the first 1,000; positions are into the text that was sent"`
+	More     int           `json:"more,omitempty" doc:"of what was replaced, not listed"`
 }
 
 type anonymizeOut struct {
 	Body struct {
 		Text         string           `json:"text,omitempty" doc:"for text"`
 		Findings     []findingBody    `json:"findings,omitempty" doc:"for text: what was replaced; positions are into the text that was sent"`
+		More         int              `json:"more,omitempty" doc:"for text: of what was replaced, not listed"`
 		Results      []anonymizedBody `json:"results,omitempty" doc:"for texts, in their order"`
 		Conversation string           `json:"conversation" doc:"restores them"`
 	}
@@ -66,9 +68,12 @@ func (s *Service) anonymizeRoutes(p *rpc.Public) {
 func (s *Service) postAnonymize(ctx context.Context, in *anonymizeIn) (*anonymizeOut, error) {
 	single := in.Body.Texts == nil
 	texts := in.Body.Texts
-	if single {
-		texts = []string{in.Body.Text}
-	} else if in.Body.Text != "" {
+	switch {
+	case single && in.Body.Text == nil:
+		return nil, invalidField("text", "it is missing: send text or texts")
+	case single:
+		texts = []string{*in.Body.Text}
+	case in.Body.Text != nil && *in.Body.Text != "":
 		return nil, fault.New(fault.Invalid, "invalid", "Send text or texts, not both.")
 	}
 	name := in.Body.Conversation
@@ -85,9 +90,10 @@ func (s *Service) postAnonymize(ctx context.Context, in *anonymizeIn) (*anonymiz
 	out := &anonymizeOut{}
 	out.Body.Conversation = name
 	for _, r := range results {
-		b := anonymizedBody{Text: r.Text, Findings: show(Result{Findings: r.Findings}).Findings}
+		shown := show(Result{Findings: r.Findings})
+		b := anonymizedBody{Text: r.Text, Findings: shown.Findings, More: shown.More}
 		if single {
-			out.Body.Text, out.Body.Findings = b.Text, b.Findings
+			out.Body.Text, out.Body.Findings, out.Body.More = b.Text, b.Findings, b.More
 			break
 		}
 		out.Body.Results = append(out.Body.Results, b)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"aran/service/guard/judge"
+	"aran/service/guard/outgoing"
 	"aran/service/guard/policy"
 )
 
@@ -79,11 +80,16 @@ func (c Config) Check() error {
 	if err := c.checkMoved(); err != nil {
 		return err
 	}
-	if err := c.Policy.Check(); err != nil {
-		return fmt.Errorf("guard.policy.%w", err)
-	}
-	if err := c.Floor.Check(); err != nil {
-		return fmt.Errorf("guard.floor.%w", err)
+	for _, p := range []struct {
+		name string
+		policy.Policy
+	}{{"policy", c.Policy}, {"floor", c.Floor}} {
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("guard.%s.%w", p.name, err)
+		}
+		if err := outgoing.CheckSchemas(p.Policy); err != nil {
+			return fmt.Errorf("guard.%s.%w", p.name, err)
+		}
 	}
 	if err := c.Judge.Check(); err != nil {
 		return fmt.Errorf("guard.%w", err)

@@ -101,6 +101,13 @@ func allowList(t *testing.T, on engine) {
 		"no digest":             {Kind: guard.SpareText, Value: "abc", Reason: "x", Expires: later},
 		"a pattern for all":     {Kind: guard.SparePhrase, Value: ".+", Reason: "x", Expires: later},
 		"a choice for all":      {Kind: guard.SparePhrase, Value: "ignore|.{5}", Reason: "x", Expires: later},
+		"blanks and anything":   {Kind: guard.SparePhrase, Value: "a    .{0,3}", Reason: "x", Expires: later},
+		"a word and anything":   {Kind: guard.SparePhrase, Value: "the .{0,190}", Reason: "x", Expires: later},
+		"a name and anything":   {Kind: guard.SparePhrase, Value: "Nightfall.{0,190}", Reason: "x", Expires: later},
+		"a name and all":        {Kind: guard.SparePhrase, Value: `Nightfall(\s|[a-z])*`, Reason: "x", Expires: later},
+		"the classifier":        {Kind: guard.SpareRule, Value: "compact", Reason: "x", Expires: later},
+		"a kind":                {Kind: guard.SpareRule, Value: "injection", Reason: "x", Expires: later},
+		"all of a top domain":   {Kind: guard.SpareHost, Value: "*.com", Reason: "x", Expires: later},
 		"a pattern that breaks": {Kind: guard.SparePhrase, Value: "(ignore", Reason: "x", Expires: later},
 		"a host with a path":    {Kind: guard.SpareHost, Value: "x.example/y", Reason: "x", Expires: later},
 		"a short value":         {Kind: guard.SpareValue, Value: "1-", Reason: "x", Expires: later},
@@ -108,7 +115,16 @@ func allowList(t *testing.T, on engine) {
 	} {
 		if _, err := h.s.Spare(h.ctx(), x); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", name, err)
+		} else if f := fault.From(err); x.Kind == guard.SpareHost && strings.Contains(f.Fields[0].Message, "allow_hosts") {
+			t.Errorf("%s: it speaks of another field: %s", name, f.Fields[0].Message)
 		}
+	}
+	for _, phrase := range []string{`(?i)ticket #[0-9]{1,12}`, `please\s+ignore (the|this) notice`} {
+		_, err := h.s.Spare(h.ctx(), guard.Spared{Kind: guard.SparePhrase, Value: phrase, Reason: "x", Expires: later})
+		h.must(err)
+	}
+	if _, err := h.s.Activate(h.ctx(), "support", 99, guard.Active, -1); err == nil || fault.From(err).Detail != "There is no version 99 of policy support." {
+		t.Errorf("a version that is not there: %v", err)
 	}
 	if _, err := h.s.Spare(h.ctx(), guard.Spared{Policy: "nothing", Kind: guard.SpareRule, Value: "card", Reason: "x", Expires: later}); fault.KindOf(err) != fault.Missing {
 		t.Errorf("of a policy that is not there: %v", err)

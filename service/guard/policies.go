@@ -15,6 +15,7 @@ import (
 	"aran/platform/auth"
 	"aran/platform/fault"
 	"aran/service/guard/detect"
+	"aran/service/guard/outgoing"
 	"aran/service/guard/policy"
 )
 
@@ -63,6 +64,9 @@ func (s *Service) checkProposal(p Proposal) error {
 		return invalid("name", "use lower-case letters, digits, dots, dashes and underscores")
 	}
 	if err := p.Document.Check(); err != nil {
+		return invalidPolicy(err)
+	}
+	if err := outgoing.CheckSchemas(p.Document); err != nil {
 		return invalidPolicy(err)
 	}
 	switch {

@@ -1,11 +1,8 @@
 package guard
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,8 +10,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -36,6 +31,7 @@ const (
 	maxLine      = 2 << 20
 	maxLines     = 10_000
 	linesAtOnce  = 64
+	maxFindings  = 1_000 // listed of one text
 
 	maxConversationName = 100 // characters, as in the contract
 	maxSourceName       = 500
@@ -63,7 +59,8 @@ type resultBody struct {
 	Layers   map[string]float64 `json:"layers,omitempty" doc:"scores of the layers that looked for instructions"`
 	Policy   string             `json:"policy,omitempty" doc:"what was applied, with versions" example:"default@3+support@7"`
 	Why      string             `json:"why,omitempty" doc:"one sentence"`
-	Findings []findingBody      `json:"findings"`
+	Findings []findingBody      `json:"findings" doc:"the first 1,000"`
+	More     int                `json:"more,omitempty" doc:"findings that are not listed; the verdict rests on them too"`
 	Redacted string             `json:"redacted,omitempty" doc:"the text without what policy removes"`
 	Error    *errorBody         `json:"error,omitempty" doc:"the text could not be judged, and must not be used"`
 }
@@ -141,7 +138,7 @@ func (s *Service) scanJSON(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var in scanBody
-	if err := decode(body, &in); err != nil {
+	if err := decode(body, &in, "text", "texts"); err != nil {
 		return err
 	}
 	single := in.Texts == nil
@@ -219,6 +216,9 @@ func failed(err error) resultBody {
 	b := resultBody{Verdict: Block, Findings: []findingBody{}, Error: &errorBody{"internal", "Something broke here; send it again."}}
 	if f := fault.From(err); f != nil && f.Kind != fault.Internal {
 		b.Error = &errorBody{f.Code, f.Detail}
+		if len(f.Fields) > 0 && f.Code == "invalid" {
+			b.Error.Detail = f.Fields[0].Path + ": " + f.Fields[0].Message + "."
+		}
 	}
 	return b
 }
@@ -273,125 +273,18 @@ func invalidField(field, message string) error {
 	return f
 }
 
-// lineIn is a line of a stream; what it leaves out is taken from the query.
-type lineIn struct {
-	ID   string `json:"id,omitempty"`
-	Text string `json:"text"`
-	under
+// listed are the findings that an answer shows.
+func listed(all []detect.Finding) []detect.Finding {
+	all = detect.Apart(slices.Clone(all))
+	return all[:min(len(all), maxFindings)]
 }
 
-type lineOut struct {
-	Line int    `json:"line"`
-	ID   string `json:"id,omitempty"`
-	resultBody
-}
-
-// scanLines judges lines as they come, some at a time, and answers each. A bad line does not stop the others.
-func (s *Service) scanLines(w http.ResponseWriter, r *http.Request) error {
-	base := lineIn{under: under{Origin: r.URL.Query().Get("origin"), Policy: r.URL.Query().Get("policy"), Dry: r.URL.Query().Get("dry") == strconv.FormatBool(true), Collections: r.URL.Query()["collection"]}}
-	if _, err := base.job(); err != nil {
-		return err
-	}
-	scan := bufio.NewScanner(r.Body)
-	scan.Buffer(make([]byte, 64<<10), maxLine)
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	n := 0
-	for more := true; more; {
-		var lines [][]byte
-		for len(lines) < linesAtOnce {
-			if more = scan.Scan(); !more {
-				break
-			}
-			lines = append(lines, bytes.Clone(scan.Bytes()))
-		}
-		if n+len(lines) > maxLines {
-			return fault.New(fault.TooLarge, "too_many_lines", "A request takes %d lines.", maxLines)
-		}
-		answers, err := s.judgeLines(r.Context(), base, lines, n)
-		if err != nil {
-			return err
-		}
-		for _, a := range answers {
-			if err := enc.Encode(a); err != nil {
-				return err
-			}
-		}
-		n += len(lines)
-	}
-	if err := scan.Err(); errors.Is(err, bufio.ErrTooLong) {
-		if err := enc.Encode(lineOut{Line: n + 1, resultBody: failed(fault.New(fault.TooLarge, "line_too_long", "The line is longer than %d bytes; it and what follows is not judged.", maxLine))}); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", lineKind)
-	_, _ = io.Copy(w, &out) // the client may be gone
-	return nil
-}
-
-// judgeLines judges lines, those together that are judged alike.
-func (s *Service) judgeLines(ctx context.Context, base lineIn, lines [][]byte, before int) ([]lineOut, error) {
-	out := make([]lineOut, 0, len(lines))
-	groups := map[string][]int{}
-	jobs := map[string]Job{}
-	texts := make([]string, len(lines))
-	var order []string
-	for i, b := range lines {
-		in := base
-		in.Collections = slices.Clone(base.Collections)
-		answer := lineOut{Line: before + i + 1}
-		err := decode(b, &in)
-		answer.ID, texts[i] = in.ID, in.Text
-		var job Job
-		if err == nil {
-			job, err = in.job()
-		}
-		if err != nil {
-			answer.resultBody = failed(err)
-			out = append(out, answer)
-			continue
-		}
-		key := fmt.Sprintf("%s\x00%s\x00%t\x00%q\x00%q\x00%s", job.Origin, job.Policy, job.Dry, job.Conversation, job.Sources, strings.Join(job.Collections, "\x00"))
-		if jobs[key].Origin == "" {
-			jobs[key], order = job, append(order, key)
-		}
-		groups[key] = append(groups[key], i)
-		out = append(out, answer)
-	}
-	for _, key := range order {
-		some := make([]string, len(groups[key]))
-		for n, i := range groups[key] {
-			some[n] = texts[i]
-		}
-		results, err := s.judgeEach(ctx, jobs[key], some)
-		if k := fault.KindOf(err); err != nil && k != fault.Invalid && k != fault.Missing && k != fault.Conflict {
-			return nil, err
-		}
-		for n, i := range groups[key] {
-			if err != nil { // the line names a policy that is not there
-				out[i].resultBody = failed(err)
-				continue
-			}
-			out[i].resultBody = results[n]
-		}
-	}
-	return out, nil
-}
-
-// decode reads JSON strictly. encoding/json would put marks in place of bytes that are no UTF-8; we refuse them.
-func decode(b []byte, in any) error {
-	if !utf8.Valid(b) {
-		return fault.New(fault.Invalid, "not_utf8", "What was sent is not UTF-8; convert it first.")
-	}
-	return rpc.DecodeJSON(&http.Request{Body: io.NopCloser(bytes.NewReader(b))}, in)
-}
-
+// show lists the first maxFindings; the verdict rests on all.
 func show(r Result) resultBody {
 	b := resultBody{Verdict: r.Verdict, Score: r.Score, Layers: r.Layers, Policy: r.Policy, Why: r.Why, Findings: []findingBody{}, Redacted: r.Redacted}
-	for _, f := range detect.Apart(append([]detect.Finding{}, r.Findings...)) {
+	all := detect.Apart(slices.Clone(r.Findings))
+	b.More = max(0, len(all)-maxFindings)
+	for _, f := range all[:len(all)-b.More] {
 		b.Findings = append(b.Findings, findingBody{f.Kind, f.Rule, f.Score, f.Start, f.End, explain(f)})
 	}
 	return b

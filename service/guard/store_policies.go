@@ -100,7 +100,7 @@ func (s *Service) head(ctx context.Context, q store.Querier, tenant, name string
 func (s *Service) version(ctx context.Context, q store.Querier, tenant, name string, version int64) (Version, error) {
 	v, err := scanVersion(q.QueryRow(ctx, versionOf, tenant, name, version))
 	if store.NoRows(err) {
-		return Version{}, fault.NotFound("policy_version", Version{Policy: name, Version: version}.id())
+		return Version{}, fault.New(fault.Missing, "policy_version_not_found", "There is no version %d of policy %s.", version, name)
 	}
 	return v, err
 }
@@ -382,7 +382,7 @@ func (s *Service) removeSpared(ctx context.Context, id auth.Identity, entry stri
 	return s.db.Tx(ctx, func(tx *store.Tx) error {
 		x, err := scanSpared(tx.QueryRow(ctx, sparedOf, id.Tenant, entry))
 		if store.NoRows(err) {
-			return fault.NotFound("allow_entry", entry)
+			return fault.New(fault.Missing, "allow_entry_not_found", "There is no entry %q in the allow-list.", entry)
 		}
 		if err != nil {
 			return err

@@ -22,7 +22,7 @@ type ruling struct {
 }
 
 // rule applies a policy to an observation. spared are findings that an allow-list names: of them only what the floor says about
-// secrets, marks and instructions counts.
+// secrets, marks and instructions counts, and about what crosses a boundary of its own.
 func rule(p, floor policy.Policy, o observation, spared func(detect.Finding) bool) ruling {
 	actions, least := sideOf(p, o.origin), sideOf(floor, o.origin)
 	r := ruling{verdict: Allow, score: o.score}
@@ -40,10 +40,14 @@ func rule(p, floor policy.Policy, o observation, spared func(detect.Finding) boo
 		if policy.Class(f.Kind) == "injection" {
 			continue // the score speaks for all of them
 		}
-		act := actionFor(p, actions, f)
+		act := actionFor(p, o.origin, f)
 		if spared != nil && spared(f) {
+			full := act
 			act = Allow
-			if slices.Contains([]string{"secret", "canary", "leakage"}, policy.Class(f.Kind)) {
+			switch {
+			case f.Kind == "topic" && len(boundariesOf(floor, o.origin, f.Rule)) > 0:
+				act = cmp.Or(actionFor(floor, o.origin, f), full)
+			case slices.Contains([]string{"secret", "canary", "leakage"}, policy.Class(f.Kind)):
 				act = least.For(f.Kind)
 			}
 		}
@@ -69,8 +73,12 @@ func (r ruling) reason(o observation, t policy.Threshold) string {
 		return fmt.Sprintf("%s: %s found by rule %s", did, r.decided.Kind, r.decided.Rule)
 	case r.bar > 0:
 		s := fmt.Sprintf("%s: score %.2f ≥ %.2f", did, o.score, r.bar)
-		if f := strongest(o.findings); f != nil {
-			s += fmt.Sprintf(", most by rule %s", f.Rule)
+		f := strongest(o.findings)
+		if f != nil && speaker(*f) == "rule "+f.Rule { // of rules, one that is shown
+			f = strongest(listed(o.findings))
+		}
+		if f != nil {
+			s += ", most by " + speaker(*f)
 		}
 		return s
 	case o.origin == detect.Output:
@@ -87,6 +95,17 @@ func strongest(all []detect.Finding) (best *detect.Finding) {
 		}
 	}
 	return best
+}
+
+// speaker names who made a finding of an attack.
+func speaker(f detect.Finding) string {
+	switch f.Rule {
+	case policy.Compact, policy.Embeddings:
+		return "the classifier"
+	case policy.Judge:
+		return "the judge"
+	}
+	return "rule " + f.Rule
 }
 
 func sideOf(p policy.Policy, o detect.Origin) policy.Actions {
@@ -142,16 +161,38 @@ func (s *Service) weigh(text string, o observation, book *rulebook, now time.Tim
 	return verdict
 }
 
-// actionFor is what a policy says about a finding. A boundary may name an action of its own.
-func actionFor(p policy.Policy, side policy.Actions, f detect.Finding) string {
-	if f.Kind == "topic" {
-		for _, b := range p.Boundaries {
-			if b.Name == f.Rule && b.Action != "" {
-				return b.Action
-			}
+// actionFor is what a policy says about a finding. A boundary may name an action of its own; of several boundaries with one name,
+// which policies that hold together may have, the strictest says it.
+func actionFor(p policy.Policy, o detect.Origin, f detect.Finding) string {
+	all := sideOf(p, o).For(f.Kind)
+	if f.Kind != "topic" {
+		return all
+	}
+	list := boundariesOf(p, o, f.Rule)
+	if len(list) == 0 {
+		return all
+	}
+	act := cmp.Or(list[0].Action, all)
+	for _, b := range list[1:] {
+		if x := cmp.Or(b.Action, all); rank(x) > rank(act) {
+			act = x
 		}
 	}
-	return side.For(f.Kind)
+	return act
+}
+
+// boundariesOf are the boundaries of a name that look at texts of an origin.
+func boundariesOf(p policy.Policy, o detect.Origin, name string) (out []policy.Boundary) {
+	side := policy.OnInput
+	if o == detect.Output {
+		side = policy.OnOutput
+	}
+	for _, b := range p.Boundaries {
+		if b.Name == name && b.Holds(side) {
+			out = append(out, b)
+		}
+	}
+	return out
 }
 
 // redact takes findings out of a text, and says what was there.

@@ -75,7 +75,7 @@ func (d db) quarantine(ctx context.Context, tenant, collection, after string, li
 func (d db) inQuarantine(ctx context.Context, q store.Querier, tenant, collection, id string) (Quarantined, error) {
 	x, err := scanQuarantined(q.QueryRow(ctx, inQuarantine, tenant, collection, id))
 	if store.NoRows(err) {
-		return x, fault.NotFound("document in quarantine", id)
+		return x, fault.New(fault.Missing, "quarantine_not_found", "There is no document %q in quarantine.", id)
 	}
 	if err != nil {
 		return x, err

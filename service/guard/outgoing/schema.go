@@ -14,6 +14,7 @@ import (
 	"golang.org/x/text/message"
 
 	"aran/service/guard/detect"
+	"aran/service/guard/policy"
 )
 
 // Bounds of schemas and of what is checked by them.
@@ -52,6 +53,16 @@ type nothing struct{}
 
 func (nothing) Load(string) (any, error) {
 	return nil, errors.New("references to other documents are not followed")
+}
+
+// CheckSchemas compiles the schemas of a policy. It returns a *policy.Error for the first that can't be used.
+func CheckSchemas(p policy.Policy) error {
+	for i, text := range p.Schemas {
+		if _, err := NewSchema(text); err != nil {
+			return &policy.Error{Field: fmt.Sprintf("schemas[%d]", i), Why: err.Error()}
+		}
+	}
+	return nil
 }
 
 // NewSchema compiles a schema. It returns an error that wraps ErrSchema when it is none, is too large or too deep, or refers to

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"golang.org/x/net/publicsuffix"
 )
 
 // Bounds of a document.
@@ -142,6 +143,11 @@ func (p Policy) checkHosts() error {
 	for i, h := range p.AllowHosts {
 		if len(h) > 253 || !hostName.MatchString(h) || h == "*" {
 			return bad(fmt.Sprintf("allow_hosts[%d]", i), "%.80q is no host: write it as docs.example.org (lower case, no scheme, no path), or *.example.org", h)
+		}
+		if below, wild := strings.CutPrefix(h, "*."); wild {
+			if suffix, listed := publicsuffix.PublicSuffix(below); suffix == below && (listed || strings.Contains(below, ".")) {
+				return bad(fmt.Sprintf("allow_hosts[%d]", i), "anybody can have a host below %.80q: name the domain too, as in *.example.%s", below, below)
+			}
 		}
 	}
 	return nil

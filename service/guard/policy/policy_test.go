@@ -26,6 +26,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		"pii: {packs: [in, moon]}":                                           "pii.packs[1]",
 		"layers: [compact]":                                                  "layers",
 		"layers: [rules, magic]":                                             "layers[1]",
+		"allow_hosts: ['*.example.co.uk', '*.co.uk']":                        "allow_hosts[1]",
 		"allow_hosts: [docs.example, 'https://x.example/']":                  "allow_hosts[1]",
 		"boundaries: [{name: a}]":                                            "boundaries[0]",
 		"boundaries: [{name: a, phrases: [x]}, {name: a, phrases: [y]}]":     "boundaries[1].name",

@@ -65,9 +65,7 @@ func (x *outline) object() error {
 			return invalidField(key, fmt.Sprintf("it is there as %q too", before))
 		}
 		seen[folded(key)] = key
-		want := slices.Contains(x.needed, folded(key))
-		x.has = x.has || want
-		if err := x.value(folded(key), want); err != nil {
+		if err := x.value(folded(key)); err != nil {
 			return err
 		}
 	}
@@ -75,12 +73,14 @@ func (x *outline) object() error {
 }
 
 // value goes through a field's value. No field holds objects.
-func (x *outline) value(field string, text bool) error {
+func (x *outline) value(field string) error {
+	needed := slices.Contains(x.needed, field)
+	x.has = x.has || needed
 	t, err := x.tokens.Token()
 	if err != nil {
 		return err
 	}
-	if t == nil && text {
+	if t == nil && needed {
 		return invalidField(field, "null is no text")
 	}
 	if t != json.Delim('[') {

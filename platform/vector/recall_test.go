@@ -87,6 +87,9 @@ func TestGraphIsTendedBesideSearches(t *testing.T) {
 	for id := range int64(n) {
 		must(t, m.Put(t.Context(), vector.Item{ID: id, Owner: id, Vector: vectortest.Unit(rnd, dim)}))
 	}
+	for id := range int64(n / 30) {
+		must(t, m.Delete(t.Context(), id))
+	}
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	for w := range 2 {
@@ -109,11 +112,6 @@ func TestGraphIsTendedBesideSearches(t *testing.T) {
 				}
 			}
 		})
-		if w == 0 {
-			for id := range int64(n / 30) {
-				must(t, m.Delete(t.Context(), id))
-			}
-		}
 	}
 	for i := range 4 {
 		must(t, m.Tend(t.Context()))

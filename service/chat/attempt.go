@@ -186,13 +186,13 @@ func (g given) checker(s *Service, c *call) *checker {
 
 // clientsInstructions is the text that a client gave as instructions, in either vendor's form.
 func clientsInstructions(r *llm.Request) string {
-	out := textOf(r.System)
+	texts := []string{textOf(r.System)}
 	for i := range r.Messages {
 		if r.Messages[i].Role == llm.System {
-			out += "\n" + textOf(r.Messages[i].Parts)
+			texts = append(texts, textOf(r.Messages[i].Parts))
 		}
 	}
-	return strings.TrimSpace(out)
+	return strings.TrimSpace(strings.Join(texts, "\n"))
 }
 
 // schemaOf is the JSON schema that the client wants the answer to meet; empty: none.

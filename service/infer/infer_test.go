@@ -377,7 +377,7 @@ func TestModelsOverREST(t *testing.T) {
 	var list struct{ Models []modelBody }
 	a := w.authority.Gateway(w.s.Public(), "infer", &id, "GET", "/api/v1/models", nil)
 	a.JSON(t, &list)
-	if a.Status != 200 || len(list.Models) != 4 || list.Models[0].Name != "all-minilm-l6-v2" || list.Models[0].Status != Ready || list.Models[0].Digest != "encoder-digest" {
+	if a.Status != 200 || len(list.Models) != 6 || list.Models[0].Name != "all-minilm-l6-v2" || list.Models[0].Status != Ready || list.Models[0].Digest != "encoder-digest" {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	var one modelBody

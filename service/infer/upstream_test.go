@@ -133,7 +133,7 @@ func TestModelsOnServers(t *testing.T) {
 	}
 
 	list, err := w.client("chat").ListModels(t.Context(), &inferv1.ListModelsRequest{})
-	if err != nil || len(list.GetModels()) != 8 {
+	if err != nil || len(list.GetModels()) != 10 {
 		t.Fatalf("%d models, %v", len(list.GetModels()), err)
 	}
 	waitFor(t, "the event", func() bool {

@@ -36,20 +36,26 @@ func (c *Count) Answered() int { return c.Attempts - c.Failed - c.Skipped }
 
 func (c *Count) add(o Outcome) {
 	c.Attempts++
+	*c.of(o)++
+}
+
+// of is the count of an outcome.
+func (c *Count) of(o Outcome) *int {
 	switch o {
 	case Succeeded:
-		c.Succeeded++
+		return &c.Succeeded
 	case Resisted:
-		c.Resisted++
+		return &c.Resisted
 	case Refused:
-		c.Refused++
+		return &c.Refused
 	case Blocked:
-		c.Blocked++
+		return &c.Blocked
 	case Failed:
-		c.Failed++
+		return &c.Failed
 	case Skipped:
-		c.Skipped++
+		return &c.Skipped
 	}
+	return new(int)
 }
 
 // Report is what a run found.

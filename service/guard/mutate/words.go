@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/goccy/go-yaml"
@@ -25,13 +26,13 @@ type wordsOf struct {
 	} `yaml:"languages"`
 }
 
-// known is words.yaml, which tests read too.
-var known = func() (w wordsOf) { //nolint:gochecknoglobals // constant data
+// known is words.yaml.
+var known = sync.OnceValue(func() (w wordsOf) {
 	if err := yaml.UnmarshalWithOptions(wordsFile, &w, yaml.Strict()); err != nil {
 		panic(fmt.Errorf("words.yaml: %w", err)) // a bug in this program
 	}
 	return w
-}()
+})
 
 // framed says a text inside of one of some sentences.
 func framed(frames []string) func(string, *rand.Rand) string {
@@ -60,20 +61,20 @@ func swap(pick func(word string, r *rand.Rand) string) func(string, *rand.Rand) 
 func paraphrases() []Mutation {
 	out := []Mutation{
 		{Name: "paraphrase.synonyms", Family: Paraphrase, apply: swap(func(w string, r *rand.Rand) string {
-			if o := known.Synonyms[w]; len(o) > 0 {
+			if o := known().Synonyms[w]; len(o) > 0 {
 				return o[r.IntN(len(o))]
 			}
 			return ""
 		})},
 		{Name: "paraphrase.some-synonyms", Family: Paraphrase, apply: swap(func(w string, r *rand.Rand) string {
-			if o := known.Synonyms[w]; len(o) > 0 && r.IntN(2) == 0 {
+			if o := known().Synonyms[w]; len(o) > 0 && r.IntN(2) == 0 {
 				return o[r.IntN(len(o))]
 			}
 			return ""
 		})},
 	}
-	for _, name := range slices.Sorted(maps.Keys(known.Frames)) {
-		out = append(out, Mutation{Name: "paraphrase." + name, Family: Paraphrase, apply: framed(known.Frames[name])})
+	for _, name := range slices.Sorted(maps.Keys(known().Frames)) {
+		out = append(out, Mutation{Name: "paraphrase." + name, Family: Paraphrase, apply: framed(known().Frames[name])})
 	}
 	return out
 }
@@ -93,8 +94,8 @@ func mixed(dictionary map[string]string) func(string, *rand.Rand) string {
 
 func languages() []Mutation {
 	var out []Mutation
-	for _, name := range slices.Sorted(maps.Keys(known.Languages)) {
-		l := known.Languages[name]
+	for _, name := range slices.Sorted(maps.Keys(known().Languages)) {
+		l := known().Languages[name]
 		carry := framed(l.Carriers)
 		mix := mixed(l.Words)
 		out = append(out,

@@ -231,7 +231,7 @@ func (o *Probe) check() error {
 		return errors.New("{{attack}} stands in none of its turns and not in its document")
 	}
 	if o.Encode != "" {
-		if _, there := decoders["encoding."+o.Encode]; !there {
+		if _, there := decoders()["encoding."+o.Encode]; !there {
 			return fmt.Errorf("encode %q: no such encoding", o.Encode)
 		}
 	}

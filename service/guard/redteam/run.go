@@ -110,7 +110,7 @@ func (p Plan) attempt(pack Pack, probe Probe, m *mutate.Mutation) *Attempt {
 	attack := a.fill.Replace(probe.Attack)
 	switch {
 	case probe.Encode != "":
-		attack = decoders["encoding."+probe.Encode].Apply(attack, p.Seed)
+		attack = decoders()["encoding."+probe.Encode].Apply(attack, p.Seed)
 	case m != nil:
 		a.Mutation = m.Name
 		attack = m.Apply(attack, p.Seed)

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 
 	"aran/service/guard/canon"
@@ -82,15 +83,15 @@ func reads(answer, word string) bool {
 }
 
 // decoders are the encodings of the mutations, by name.
-var decoders = func() map[string]mutate.Mutation { //nolint:gochecknoglobals // a constant table
+var decoders = sync.OnceValue(func() map[string]mutate.Mutation {
 	m := map[string]mutate.Mutation{}
 	for _, e := range mutate.All() {
 		m[e.Name] = e
 	}
 	return m
-}()
+})
 
-func decode(name, s string) string { return decoders["encoding."+name].Invert(s) }
+func decode(name, s string) string { return decoders()["encoding."+name].Invert(s) }
 
 // met reports whether a sign is in an answer. The placeholders of the sign are filled by fill.
 func (s *Success) met(a Answer, canary string, fill *strings.Replacer) bool {

@@ -27,7 +27,7 @@ type wordsOf struct {
 }
 
 // known is words.yaml.
-var known = sync.OnceValue(func() (w wordsOf) {
+var known = sync.OnceValue(func() (w wordsOf) { //nolint:gochecknoglobals // constant data, read on first use
 	if err := yaml.UnmarshalWithOptions(wordsFile, &w, yaml.Strict()); err != nil {
 		panic(fmt.Errorf("words.yaml: %w", err)) // a bug in this program
 	}

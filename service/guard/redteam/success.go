@@ -83,7 +83,7 @@ func reads(answer, word string) bool {
 }
 
 // decoders are the encodings of the mutations, by name.
-var decoders = sync.OnceValue(func() map[string]mutate.Mutation {
+var decoders = sync.OnceValue(func() map[string]mutate.Mutation { //nolint:gochecknoglobals // a constant table, made on first use
 	m := map[string]mutate.Mutation{}
 	for _, e := range mutate.All() {
 		m[e.Name] = e

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,9 +69,7 @@ func (s *Service) admit(ctx context.Context, c *call) error {
 	c.asked = question(&c.question.Request)
 	switch {
 	case err == nil:
-	case fault.KindOf(err) == fault.Invalid:
-		return err
-	case fault.KindOf(err) == fault.TooLarge, fault.KindOf(err) == fault.Canceled:
+	case slices.Contains([]fault.Kind{fault.Invalid, fault.TooLarge, fault.Canceled}, fault.KindOf(err)):
 		return err
 	default:
 		s.unguarded(ctx, c, err)

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -55,6 +54,13 @@ const (
 	lookPrivate = 128
 )
 
+// told is what the model was told, and how much of it an answer may repeat.
+type told struct {
+	instructions *outgoing.Instructions
+	limits       outgoing.Limits
+	follow       *outgoing.Follower // from the first segment on
+}
+
 // reader judges an answer segment by segment (outgoing.Next). What it makes of a segment depends on the segment and on the end
 // of what was released before it, and so never on how the answer was cut into pieces.
 type reader struct {
@@ -63,13 +69,10 @@ type reader struct {
 	back  restorer
 	json  bool // the answer is JSON: signs are escaped as JSON does
 
-	behind       string // the end of what was released
-	before       string // all of it that is known, at the beginning
-	instructions *outgoing.Instructions
-	prompts      *outgoing.Instructions
-	fences       *outgoing.Fences // from the first segment on
-	follow       *outgoing.Follower
-	heard        *outgoing.Follower // of prompts
+	behind string // the end of what was released, lookBack bytes at most
+	before string // all of it that is known, at the beginning
+	told   []told
+	fences *outgoing.Fences // from the first segment on
 
 	verdict  string
 	score    float64
@@ -79,11 +82,8 @@ type reader struct {
 	changed  bool
 }
 
-func newReader(rules answerRules, marks *outgoing.Marks, instructions *outgoing.Instructions, back restorer, before string) *reader {
-	return &reader{
-		rules: rules, marks: marks, back: back, verdict: Allow,
-		behind: ending(before, lookBack), before: before, instructions: instructions,
-	}
+func newReader(rules answerRules, marks *outgoing.Marks, back restorer, before string, what ...told) *reader {
+	return &reader{rules: rules, marks: marks, back: back, verdict: Allow, behind: ending(before, lookBack), before: before, told: what}
 }
 
 // pending asks all checks whether something has begun at the end of a segment.
@@ -91,7 +91,7 @@ func (r *reader) pending(segment string) bool {
 	if _, hold := r.back.Restore(segment, false); hold != "" {
 		return true
 	}
-	text := ending(r.behind, lookBack) + segment
+	text := r.behind + segment
 	return outgoing.OpenSpan(text) || r.marks.Pending(text) || r.rules.boundaries.Pending(text)
 }
 
@@ -111,7 +111,10 @@ func (r *reader) read(text string, final bool) (done int) {
 // segment judges one segment, which begins at a place of the request's text.
 func (r *reader) segment(s string, at int, last bool) {
 	if r.fences == nil {
-		r.fences, r.follow, r.heard = outgoing.Resume(r.before), r.instructions.Follow(r.before), r.prompts.Follow(r.before)
+		r.fences = outgoing.Resume(r.before)
+		for i := range r.told {
+			r.told[i].follow = r.told[i].instructions.Follow(r.before)
+		}
 	}
 	found := r.find(s, last)
 	var edits []outgoing.Edit
@@ -141,14 +144,14 @@ func (r *reader) segment(s string, at int, last bool) {
 	r.released.WriteString(out)
 	r.behind = ending(r.behind+out, lookBack)
 	r.fences.Write(out)
-	r.follow.Write(out)
-	r.heard.Write(out)
+	for _, t := range r.told {
+		t.follow.Write(out)
+	}
 }
 
 // find asks all checks about a segment.
 func (r *reader) find(s string, last bool) []outgoing.Link {
-	behind := ending(r.behind, lookBack)
-	from, text := len(behind), behind+s
+	from, text := len(r.behind), r.behind+s
 	var out []outgoing.Link
 	add := func(shift int, found ...detect.Finding) {
 		for _, f := range found {
@@ -161,9 +164,10 @@ func (r *reader) find(s string, last bool) []outgoing.Link {
 		}
 	}
 	add(from, r.marks.Find(text)...)
-	add(0, r.follow.Find(s, r.rules.leak)...)
-	add(0, r.heard.Find(s, outgoing.Limits{Words: math.MaxInt32, Share: r.rules.leak.Share})...)
-	near := ending(behind, lookPrivate)
+	for _, t := range r.told {
+		add(0, t.follow.Find(s, t.limits)...)
+	}
+	near := ending(r.behind, lookPrivate)
 	for _, f := range r.rules.private(near + s) {
 		if f.End > len(near) && !r.own((near + s)[f.Start:f.End]) {
 			add(len(near), f)

@@ -72,7 +72,7 @@ func (t Rehearsal) Answer(pieces ...string) Outcome {
 				before = before[1:]
 			}
 		}
-		r := newReader(rules, marks, instructions, back, before)
+		r := newReader(rules, marks, back, before, told{instructions: instructions, limits: rules.leak})
 		text := hold + p
 		done := r.read(text, i == len(pieces)-1)
 		if rank(r.verdict) > rank(out.Verdict) {

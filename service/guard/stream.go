@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -78,8 +79,10 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 	}
 	now := time.Now()
 	open := func(book *rulebook) *reader {
-		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(a.Canaries), s.answers.leaks.Instructions(a.Instructions), back, a.Before)
-		r.prompts = s.answers.leaks.Instructions(a.Prompts)
+		rules := s.answerRules(book, now)
+		r := newReader(rules, s.answers.marks.Marks(a.Canaries), back, a.Before,
+			told{instructions: s.answers.leaks.Instructions(a.Instructions), limits: rules.leak},
+			told{instructions: s.answers.leaks.Instructions(a.Prompts), limits: outgoing.Limits{Words: math.MaxInt32, Share: rules.leak.Share}}) // facts out of them may be told
 		r.json = len(schemas) > 0 || a.Part == Call
 		return r
 	}
@@ -108,7 +111,7 @@ func (s *Service) CheckOutput(ctx context.Context, a Answer) (Checked, error) {
 // leaves judges a whole text on its way out, under a rulebook and under the one on trial.
 func (s *Service) leaves(text string, book *rulebook, now time.Time) Result {
 	read := func(book *rulebook) Result {
-		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(nil), nil, nobody{}, "")
+		r := newReader(s.answerRules(book, now), s.answers.marks.Marks(nil), nobody{}, "")
 		r.read(text, true)
 		res := r.result(book)
 		if res.Verdict == Redact {
